@@ -1,0 +1,114 @@
+package controlplane
+
+import "time"
+
+// ReleaseKind is what a release does to its version.
+type ReleaseKind string
+
+const (
+	KindDeploy   ReleaseKind = "deploy"
+	KindRollback ReleaseKind = "rollback"
+	KindRetire   ReleaseKind = "retire"
+)
+
+// ReleaseState is how far a release got.
+type ReleaseState string
+
+const (
+	ReleaseRunning    ReleaseState = "running"
+	ReleaseDone       ReleaseState = "done"
+	ReleaseFailed     ReleaseState = "failed"
+	ReleaseSuperseded ReleaseState = "superseded"
+)
+
+// Step is one step of a release as the ledger keeps it.
+type Step struct {
+	Name    string        `json:"name"`
+	State   string        `json:"state"` // running, done, failed, skipped
+	At      time.Time     `json:"at"`
+	Took    time.Duration `json:"took_ns"`
+	Message string        `json:"message,omitempty"`
+}
+
+// Release is an entry of the ledger: version V serves build B from now on; who, when, why, how it went.
+type Release struct {
+	ID         int64        `json:"id"`
+	Kind       ReleaseKind  `json:"kind"`
+	Version    string       `json:"version"`
+	Build      string       `json:"build,omitempty"`
+	Label      string       `json:"label,omitempty"`
+	Previous   string       `json:"previous,omitempty"` // the build that served before
+	State      ReleaseState `json:"state"`
+	Who        string       `json:"who"`
+	Message    string       `json:"message,omitempty"`
+	Node       string       `json:"node"`
+	StartedAt  time.Time    `json:"started_at"`
+	FinishedAt time.Time    `json:"finished_at,omitzero"`
+	Error      *Error       `json:"error,omitempty"`
+	Undo       string       `json:"undo,omitempty"` // the command that takes it back
+	Steps      []Step       `json:"steps"`
+}
+
+// Ended reports whether nothing more will happen to the release.
+func (r *Release) Ended() bool { return r.State != ReleaseRunning }
+
+// ReleaseRequest asks for a release. Who is filled in by the control API from the peer's credentials.
+type ReleaseRequest struct {
+	Kind    ReleaseKind `json:"kind"`
+	Version string      `json:"version"`
+	Build   string      `json:"build,omitempty"` // deploy: the sha256; rollback: a build to go to, empty for the previous one
+	Message string      `json:"message,omitempty"`
+	Force   bool        `json:"force,omitempty"` // retire: although there are holders
+	DryRun  bool        `json:"dry_run,omitempty"`
+	Who     string      `json:"-"`
+}
+
+// Plan is what a request would do; an empty list of steps means nothing would change.
+type Plan struct {
+	Version string   `json:"version"`
+	From    string   `json:"from,omitempty"`
+	To      string   `json:"to,omitempty"`
+	Steps   []string `json:"steps"`
+	Holders []string `json:"holders,omitempty"` // retire: who still uses the version, one line each
+}
+
+// BuildInfo is one immutable server binary.
+type BuildInfo struct {
+	Digest    string    `json:"build"`
+	Label     string    `json:"label"`
+	Version   string    `json:"version"` // the version it was written for
+	Contract  int       `json:"contract"`
+	SchemaMin int       `json:"schema_min"`
+	SchemaMax int       `json:"schema_max"`
+	Size      int64     `json:"size"`
+	By        string    `json:"by"`
+	CreatedAt time.Time `json:"created_at"`
+	UsedBy    []string  `json:"used_by,omitempty"` // versions and sets that hold it
+}
+
+// Event is one thing that happened on the host, streamed to whoever follows.
+type Event struct {
+	At      time.Time `json:"at"`
+	Kind    string    `json:"kind"` // release, step, instance, nginx, irc, store, audit
+	Version string    `json:"version,omitempty"`
+	Set     string    `json:"set,omitempty"`
+	Release int64     `json:"release,omitempty"`
+	Message string    `json:"message"`
+	Step    *Step     `json:"step,omitempty"`
+	Ended   *Release  `json:"ended,omitempty"` // the last event of a release carries it whole
+}
+
+// LogQuery asks for log lines; empty fields mean all.
+type LogQuery struct {
+	Version string
+	Set     string
+	Role    string // "ua", "api", or a component: "nginx", "irc", "controlplane"
+	Lines   int    // how many of the last lines first
+	Follow  bool
+}
+
+// LogLine is one line of an instance's log.
+type LogLine struct {
+	Source string `json:"source"` // 2.0/s1a2b3c4d/ua
+	Text   string `json:"text"`
+}
