@@ -1,0 +1,59 @@
+// Package api is the control plane's own API: HTTP and JSON on a unix socket, WebSocket for what streams, and the client
+// for it. docs/control-api.yaml describes it. Who calls is taken from the socket's peer credentials.
+package api
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// Backend is what the API serves: the running daemon. What only reads or writes the shared database (tenants, keys, tokens,
+// channels, NG words, links, audit) the API does itself, through Store.
+type Backend interface {
+	Store() *store.Store
+	Status(ctx context.Context) (*controlplane.Status, error)
+
+	// AddBuild stores an artifact and describes it. The same bytes again return what is there.
+	AddBuild(ctx context.Context, artifact io.Reader, who string) (*controlplane.BuildInfo, error)
+	Builds(ctx context.Context) ([]controlplane.BuildInfo, error)
+
+	// Plan tells what a request would do. Start begins it and returns at once; Follow ends with the release's last event.
+	Plan(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Plan, error)
+	Start(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error)
+	Release(ctx context.Context, id int64) (*controlplane.Release, error)
+	Releases(ctx context.Context, version string, limit int) ([]controlplane.Release, error)
+
+	// Events streams what happens from now on, of one release when id is not 0 (its past steps first); the channel is closed
+	// when ctx ends or the release has.
+	Events(ctx context.Context, release int64) (<-chan controlplane.Event, error)
+	// Logs calls line for each line until all is told, or until ctx ends when following.
+	Logs(ctx context.Context, q controlplane.LogQuery, line func(controlplane.LogLine) error) error
+
+	Connections(ctx context.Context, filter controlplane.Connection) ([]controlplane.Connection, error)
+	Kick(ctx context.Context, filter controlplane.Connection, reason string) (int, error)
+
+	Bus(ctx context.Context) ([]controlplane.BusStatus, error)
+	TestLink(ctx context.Context, name string) (*controlplane.LinkReport, error)
+	PingBus(ctx context.Context) (*controlplane.LinkReport, error)
+	// LinksChanged tells every instance the links of the store.
+	LinksChanged(ctx context.Context) error
+
+	NginxRender(ctx context.Context) (map[string]string, error) // file name -> text
+	NginxTest(ctx context.Context) (*controlplane.NginxReport, error)
+	NginxApply(ctx context.Context) (*controlplane.NginxReport, error)
+	NginxDiff(ctx context.Context) (*controlplane.NginxReport, error)
+
+	// Backup writes an online copy of the shared database to a file on this host, mode 0600.
+	Backup(ctx context.Context, path string) error
+	// Restore stops all sets with an announced close, restores, changes the epochs and starts them again.
+	Restore(ctx context.Context, path string) error
+	Doctor(ctx context.Context) ([]controlplane.Finding, error)
+
+	// Audited records one change: who, what, on what, why and how it ended.
+	Audited(ctx context.Context, who, action, subject, message string, err error)
+	Uptime() time.Duration
+}
