@@ -1,0 +1,131 @@
+package limit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// enter parks one caller in the background and reports its name once it runs.
+func enter(p *Parking, tenant, name string, ran chan<- string) {
+	go func() {
+		if _, err := p.Enter(context.Background(), tenant); err != nil {
+			name = "refused " + name
+		}
+		ran <- name
+	}()
+	synctest.Wait()
+}
+
+func TestParking_servesTenantsInTurnAndEachInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewParking(1, 10)
+		leave, err := p.Enter(t.Context(), "big")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ran := make(chan string, 10)
+		for i := range 3 {
+			enter(p, "big", fmt.Sprint("big", i), ran)
+		}
+		enter(p, "small", "small0", ran)
+		var order []string
+		for range 4 {
+			leave()
+			order = append(order, <-ran)
+		}
+		leave()
+		if got, want := fmt.Sprint(order), "[big0 small0 big1 big2]"; got != want {
+			t.Fatalf("order %v, want %v", got, want)
+		}
+		if running, waiting := p.Waiting(); running != 0 || waiting != 0 {
+			t.Fatalf("%d run and %d wait at the end", running, waiting)
+		}
+	})
+}
+
+func TestParking_sendsAwayTheHerdsLastWhenFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewParking(1, 2)
+		leave, _ := p.Enter(t.Context(), "big")
+		ran := make(chan string, 10)
+		enter(p, "big", "big0", ran)
+		enter(p, "big", "big1", ran)
+		var full *FullError
+		if _, err := p.Enter(t.Context(), "big"); !errors.As(err, &full) || full.After <= 0 {
+			t.Fatalf("a full lot answered %v, want a FullError with a time", err)
+		}
+		enter(p, "small", "small0", ran)
+		if got := <-ran; got != "refused big1" {
+			t.Fatalf("%q left the lot, want big1 refused for the other tenant", got)
+		}
+		leave()
+		<-ran
+		leave()
+		<-ran
+		leave()
+	})
+}
+
+func TestParking_handsTheSlotOnWhenAWaiterGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewParking(1, 5)
+		leave, _ := p.Enter(t.Context(), "a")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		ran := make(chan string, 1)
+		go func() {
+			_, err := p.Enter(ctx, "b")
+			ran <- fmt.Sprint(err != nil)
+		}()
+		synctest.Wait()
+		enter(p, "c", "c0", ran)
+		time.Sleep(2 * time.Second)
+		if got := <-ran; got != "true" {
+			t.Fatal("a waiter outlived its context")
+		}
+		leave()
+		if got := <-ran; got != "c0" {
+			t.Fatalf("%q ran next, want c0", got)
+		}
+		leave()
+		if running, waiting := p.Waiting(); running != 0 || waiting != 0 {
+			t.Fatalf("%d run and %d wait at the end", running, waiting)
+		}
+	})
+}
+
+func TestRates_refusesOverTheBurstAndSaysWhenToComeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRates[string](10, 3, 100)
+		for i := range 3 {
+			if _, ok := r.Take("u"); !ok {
+				t.Fatalf("take %d of a burst of 3 was refused", i)
+			}
+		}
+		after, ok := r.Take("u")
+		if ok || after < 90*time.Millisecond || after > 100*time.Millisecond {
+			t.Fatalf("Take = %v, %v; want about 100 ms, false", after, ok)
+		}
+		if _, ok := r.Take("other"); !ok {
+			t.Fatal("another key was refused")
+		}
+		time.Sleep(after + time.Millisecond)
+		if _, ok := r.Take("u"); !ok {
+			t.Fatal("refused after the wait it asked for")
+		}
+	})
+}
+
+func TestRates_staysBounded(t *testing.T) {
+	r := NewRates[int](0.001, 1, 64)
+	for i := range 1000 {
+		r.Take(i)
+	}
+	if n := len(r.buckets); n > 64 {
+		t.Fatalf("%d buckets, want at most 64", n)
+	}
+}
