@@ -1,0 +1,240 @@
+// Package chat is one process's share of a message's way: who may log in, join and speak; what is refused, masked or hidden; that
+// nothing is acknowledged before it is committed; and that what was committed reaches the hub here and the bus for everyone else.
+// It keeps the open sessions, unlearns what the changes feed says, and stops accepting when it can no longer know. Server versions
+// differ in their wire protocol only: all of them sit on one Service.
+package chat
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/changes"
+	"github.com/kmsctl/kms/runtime/chatlog"
+	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/hub"
+	"github.com/kmsctl/kms/runtime/limit"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// maxStale is how old the knowledge of revocations may be before logins, joins and sends are refused.
+const maxStale = 10 * time.Second
+
+// dbTimeout bounds every database read that a client waits for.
+const dbTimeout = 2 * time.Second
+
+// Store is what the service reads of the shared database.
+type Store interface {
+	changes.Source
+	Tenant(ctx context.Context, id string) (store.Tenant, error)
+	LookupToken(ctx context.Context, tenant, hash string) (store.Token, error)
+	LookupKey(ctx context.Context, hash string) (store.APIKey, error)
+	Channel(ctx context.Context, tenant, id string) (store.Channel, error)
+	IsMember(ctx context.Context, channelPK int64, user string) (bool, error)
+	NGList(ctx context.Context, tenant string) (int64, []store.NGEntry, error)
+}
+
+// Log is what the service needs of the message log.
+type Log interface {
+	Read(ctx context.Context, channelPK, after, upTo int64, limit int) ([]*envelope.Envelope, error)
+	Head(ctx context.Context, channelPK int64) (chatlog.Head, error)
+	Append(channelPK int64, e *envelope.Envelope, done func(chatlog.Receipt, error))
+	Find(ctx context.Context, channelPK int64, id, user string) (chatlog.Receipt, bool, error)
+	Moved(ctx context.Context, since time.Time) ([]chatlog.Head, time.Time, error)
+}
+
+// Bus carries envelopes to the other processes.
+type Bus interface {
+	Publish(e *envelope.Envelope)
+	Join(tenant, channel string)
+	Leave(tenant, channel string)
+}
+
+// BusEvents are the bus's calls into the service.
+type BusEvents struct {
+	Receive func(e *envelope.Envelope)
+	Gone    func(nick string)
+	Here    func(nick string)
+	State   func(up bool)
+}
+
+// Config is what a Service is made of. The Service owns the hub that it makes, the bus that OpenBus returns and its goroutines; the
+// store and the log belong to the caller, who closes them after the Service.
+type Config struct {
+	Store  Store
+	Log    Log
+	Hub    *hub.Options // its Log, OnRoom and Logger are filled in; nil where no client connects (the API role)
+	Bus    func(BusEvents) Bus
+	Origin string // node/set/role, told in every envelope; its bus nick is told by the bus
+	Limits Limits
+	Logger *slog.Logger
+}
+
+// Service is safe for concurrent use.
+type Service struct {
+	cfg      Config
+	log      *slog.Logger
+	hub      *hub.Hub // nil in the API role
+	bus      Bus
+	follower *changes.Follower
+
+	caches   caches
+	words    *words
+	presence *presence
+	recent   *recent
+	parking  *limit.Parking
+	rates    *limit.Rates[userKey]
+	lookups  *limit.Rates[userKey] // log look-ups for refused messages
+	maxText  atomic.Int64
+
+	mu       sync.RWMutex
+	sessions map[Session]*entry
+	tenants  map[string]*tenantSessions
+	nextEnd  time.Time // no session's token ends before
+	flagged  map[*entry]struct{}
+	recheck  chan struct{}
+
+	pending atomic.Int64 // messages between Say and their answer
+	counts  counts
+
+	ready  chan struct{} // closed once the bus is there: its callbacks may come before
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+type userKey struct{ tenant, user string }
+
+// New starts a service. It does not wait for database or bus.
+func New(cfg Config) *Service {
+	s := &Service{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		caches:   newCaches(),
+		recent:   newRecent(maxRecent),
+		parking:  limit.NewParking(0, 0),
+		rates:    limit.NewRates[userKey](1, 1, maxUsers),
+		lookups:  limit.NewRates[userKey](5, 20, maxUsers),
+		sessions: map[Session]*entry{},
+		tenants:  map[string]*tenantSessions{},
+		flagged:  map[*entry]struct{}{},
+		recheck:  make(chan struct{}, 1),
+		ready:    make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.SetLimits(cfg.Limits)
+	s.words = newWords(s.ctx, cfg.Store, s.log)
+	s.presence = newPresence(cfg.Origin, s.publish, s.deliver)
+	if cfg.Hub != nil {
+		o := *cfg.Hub
+		o.Log, o.OnRoom, o.Logger = hubLog{cfg.Log}, s.room, s.log
+		s.hub = hub.New(o)
+	}
+	s.bus = cfg.Bus(BusEvents{Receive: s.receive, Gone: s.gone, Here: s.here, State: s.busState})
+	s.follower = changes.Follow(cfg.Store, changes.Options{OnChanges: s.changed, OnReload: s.reload, Logger: s.log})
+	close(s.ready)
+
+	s.run(s.presence.loop)
+	s.run(s.sweepLoop)
+	s.run(s.recheckLoop)
+	if s.hub != nil {
+		s.run(s.headLoop)
+	}
+	return s
+}
+
+func (s *Service) run(loop func(context.Context)) {
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		loop(s.ctx)
+	}()
+}
+
+// Close stops the service's goroutines and the hub. Connections are the caller's to close first, the bus and the log after.
+func (s *Service) Close() {
+	s.cancel()
+	s.follower.Close()
+	s.wg.Wait()
+	s.words.wait()
+	if s.hub != nil {
+		s.hub.Close()
+	}
+}
+
+// Hub is where this process's connections are; nil in the API role.
+func (s *Service) Hub() *hub.Hub { return s.hub }
+
+// Changed tells every process, this one first, that rows were added to the changes feed: what the API writes is in force at once
+// and not only after the next poll. It does not block.
+func (s *Service) Changed() {
+	s.follower.Wake()
+	s.bus.Publish(&envelope.Envelope{Kind: envelope.Change, Origin: s.cfg.Origin})
+}
+
+// Stale is how long ago the changes feed was last read to its end.
+func (s *Service) Stale() time.Duration { return s.follower.Stale() }
+
+// fresh refuses what must not go on while nobody knows what was revoked.
+func (s *Service) fresh() error {
+	if age := s.follower.Stale(); age > maxStale {
+		return retryable(CodeUnavailable, "the service cannot reach its database")
+	}
+	return nil
+}
+
+// receive takes what another process published.
+func (s *Service) receive(e *envelope.Envelope) {
+	<-s.ready
+	switch e.Kind {
+	case envelope.Change:
+		s.follower.Wake()
+	case envelope.Join, envelope.Leave:
+		s.presence.remote(e)
+	default:
+		s.deliver(e)
+	}
+}
+
+func (s *Service) gone(nick string) {
+	<-s.ready
+	s.presence.gone(nick)
+}
+
+// here greets a process that is new on the network, or back after a split: it does not know who is here.
+func (s *Service) here(string) {
+	<-s.ready
+	s.presence.announceSoon()
+}
+
+// busState reacts to the connection's return: changes may have been announced in the meantime, and nobody heard who is here.
+func (s *Service) busState(up bool) {
+	<-s.ready
+	if up {
+		s.follower.Wake()
+		s.presence.announceSoon()
+	}
+}
+
+// room follows the hub: the bus brings only the channels that somebody here is subscribed to.
+func (s *Service) room(ch hub.Channel, active bool) {
+	if active {
+		s.bus.Join(ch.Tenant, ch.ID)
+	} else {
+		s.bus.Leave(ch.Tenant, ch.ID)
+		s.presence.forget(ch.Tenant, ch.ID)
+	}
+}
+
+func (s *Service) publish(e *envelope.Envelope) { s.bus.Publish(e) }
+
+func (s *Service) deliver(e *envelope.Envelope) {
+	if s.hub != nil {
+		s.hub.Deliver(e)
+	}
+}

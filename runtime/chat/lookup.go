@@ -1,0 +1,197 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/auth"
+	"github.com/kmsctl/kms/runtime/limit"
+	"github.com/kmsctl/kms/runtime/names"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// States and kinds that this code knows. What a newer schema may hold besides is treated as the most restrictive.
+const (
+	tenantActive = "active"
+	kindWorld    = "world"
+	historyNone  = "none"
+)
+
+type (
+	tokenKey   struct{ tenant, hash string }
+	channelKey struct{ tenant, channel string }
+	memberKey  struct{ tenant, channel, user string }
+)
+
+// caches hold what the changes feed invalidates. The bounds are for processes that see very many users; a miss costs one read.
+type caches struct {
+	tenants  *cache[string, store.Tenant]
+	tokens   *cache[tokenKey, store.Token]
+	keys     *cache[string, store.APIKey]
+	channels *cache[channelKey, *store.Channel] // shared by all sessions in the channel, never written to
+	members  *cache[memberKey, struct{}]
+}
+
+func newCaches() caches {
+	return caches{
+		tenants:  newCache[string, store.Tenant](4096),
+		tokens:   newCache[tokenKey, store.Token](16384),
+		keys:     newCache[string, store.APIKey](4096),
+		channels: newCache[channelKey, *store.Channel](65536),
+		members:  newCache[memberKey, struct{}](65536),
+	}
+}
+
+func (c *caches) dropAll() {
+	c.tenants.dropWhere(func(string, store.Tenant) bool { return true })
+	c.tokens.dropWhere(func(tokenKey, store.Token) bool { return true })
+	c.keys.dropWhere(func(string, store.APIKey) bool { return true })
+	c.channels.dropWhere(func(channelKey, *store.Channel) bool { return true })
+	c.members.dropWhere(func(memberKey, struct{}) bool { return true })
+}
+
+// Login says who a token stands for. It waits in the parking lot when many log in at once; ctx bounds the wait.
+func (s *Service) Login(ctx context.Context, tenant, token string) (Identity, error) {
+	if err := s.fresh(); err != nil {
+		return Identity{}, err
+	}
+	if names.AnyTenant(tenant) != nil || token == "" || len(token) > auth.MaxSecret {
+		return Identity{}, errBadToken()
+	}
+	leave, err := s.parking.Enter(ctx, tenant)
+	if err != nil {
+		return Identity{}, busy(err)
+	}
+	defer leave()
+	if err := s.tenantActive(ctx, tenant); err != nil {
+		return Identity{}, err
+	}
+	return s.identify(ctx, tenant, auth.Hash(token))
+}
+
+// identify looks a token up; it is asked at the login and again whenever something about the user changes.
+func (s *Service) identify(ctx context.Context, tenant, hash string) (Identity, error) {
+	t, err := s.caches.tokens.get(ctx, tokenKey{tenant, hash}, func(ctx context.Context) (store.Token, error) {
+		return s.cfg.Store.LookupToken(ctx, tenant, hash)
+	})
+	switch {
+	case errors.Is(err, store.ErrExpired):
+		return Identity{}, errTokenExpired()
+	case errors.Is(err, store.ErrNotFound):
+		return Identity{}, errBadToken()
+	case err != nil:
+		return Identity{}, s.readError("look up a token", err)
+	}
+	if !t.ExpiresAt.IsZero() && !time.Now().Before(t.ExpiresAt) {
+		return Identity{}, errTokenExpired()
+	}
+	return Identity{Tenant: tenant, User: t.User, Name: t.Name, TokenHash: hash, Expires: t.ExpiresAt}, nil
+}
+
+// Key checks a game server's API key. A key of another tenant is as unknown as a made-up one.
+func (s *Service) Key(ctx context.Context, tenant, secret string) (store.APIKey, error) {
+	if err := s.fresh(); err != nil {
+		return store.APIKey{}, err
+	}
+	if names.AnyTenant(tenant) != nil || secret == "" || len(secret) > auth.MaxSecret {
+		return store.APIKey{}, errBadKey()
+	}
+	hash := auth.Hash(secret)
+	k, err := s.caches.keys.get(ctx, hash, func(ctx context.Context) (store.APIKey, error) {
+		return s.cfg.Store.LookupKey(ctx, hash)
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && k.Tenant != tenant:
+		return store.APIKey{}, errBadKey()
+	case err != nil:
+		return store.APIKey{}, s.readError("look up an API key", err)
+	}
+	if err := s.tenantActive(ctx, tenant); err != nil {
+		return store.APIKey{}, err
+	}
+	return k, nil
+}
+
+// Channel returns a channel of the tenant, or CodeNoSuchChannel.
+func (s *Service) Channel(ctx context.Context, tenant, channel string) (store.Channel, error) {
+	ch, err := s.channel(ctx, tenant, channel)
+	if err != nil {
+		return store.Channel{}, err
+	}
+	return *ch, nil
+}
+
+func (s *Service) channel(ctx context.Context, tenant, channel string) (*store.Channel, error) {
+	if err := names.Channel(channel); err != nil {
+		return nil, Errorf(CodeBadName, "%v", err)
+	}
+	ch, err := s.caches.channels.get(ctx, channelKey{tenant, channel}, func(ctx context.Context) (*store.Channel, error) {
+		ch, err := s.cfg.Store.Channel(ctx, tenant, channel)
+		return &ch, err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, Errorf(CodeNoSuchChannel, "there is no channel %q", channel)
+	}
+	if err != nil {
+		return nil, s.readError("look up a channel", err)
+	}
+	return ch, nil
+}
+
+// mayJoin refuses who is not a member. World channels are open to the whole tenant; every other kind, a future one too, is not.
+func (s *Service) mayJoin(ctx context.Context, ch *store.Channel, user string) error {
+	if ch.Kind == kindWorld {
+		return nil
+	}
+	_, err := s.caches.members.get(ctx, memberKey{ch.Tenant, ch.ID, user}, func(ctx context.Context) (struct{}, error) {
+		member, err := s.cfg.Store.IsMember(ctx, ch.PK, user)
+		if err == nil && !member {
+			err = errNotMember // not remembered: who is added may join at once
+		}
+		return struct{}{}, err
+	})
+	if errors.Is(err, errNotMember) {
+		return Errorf(CodeNotMember, "you are not a member of channel %q", ch.ID)
+	}
+	if err != nil {
+		return s.readError("look up a membership", err)
+	}
+	return nil
+}
+
+var errNotMember = errors.New("not a member")
+
+func (s *Service) tenantActive(ctx context.Context, tenant string) error {
+	t, err := s.caches.tenants.get(ctx, tenant, func(ctx context.Context) (store.Tenant, error) {
+		return s.cfg.Store.Tenant(ctx, tenant)
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return errBadToken() // who guesses tenants learns nothing
+	case err != nil:
+		return s.readError("look up a tenant", err)
+	case t.State != tenantActive:
+		return Errorf(CodeTenantSuspended, "the tenant is suspended")
+	}
+	return nil
+}
+
+// readError keeps what happened for the log and tells the client what it can do about it: come again.
+func (s *Service) readError(doing string, err error) error {
+	s.log.Warn("cannot "+doing, "error", err)
+	return retryable(CodeUnavailable, "the service cannot reach its database")
+}
+
+func busy(err error) error {
+	e := retryable(CodeBusy, "too many logins at once")
+	var full *limit.FullError
+	if errors.As(err, &full) {
+		e.After = full.After
+	}
+	return e
+}
+
+func errBadToken() error     { return Errorf(CodeBadToken, "unknown tenant or token") }
+func errTokenExpired() error { return Errorf(CodeTokenExpired, "the token has expired") }
+func errBadKey() error       { return Errorf(CodeBadKey, "unknown API key") }

@@ -1,0 +1,282 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/kmsctl/kms/runtime/chatlog"
+	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/names"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// SayRequest is a message on its way in. ID is the ULID under which the client would retry it; without one the service makes it and
+// there is no retry. Retry says that the client may have sent it before.
+type SayRequest struct {
+	Channel string
+	ID      string
+	Text    string
+	Retry   bool
+}
+
+// Say takes a message and calls done exactly once: with a receipt once it is committed (or accepted, in a channel without history:
+// then Seq is 0), or with an *Error. It may read the database before it returns, never longer than two seconds, but does not
+// wait for the commit. Messages of one caller that it accepts keep their order in the channel. done is called from Say itself or
+// from the log's goroutine and must not block.
+func (s *Service) Say(sess Session, r SayRequest, done func(chatlog.Receipt, error)) {
+	s.counts.received.Add(1)
+	e, err := s.entry(sess)
+	if err == nil {
+		err = s.checkForm(&r)
+	}
+	if err != nil {
+		s.answer(done, chatlog.Receipt{}, err)
+		return
+	}
+	ch := s.joinedChannel(e, r.Channel)
+	if ch == nil {
+		s.refuse(e, nil, r, Errorf(CodeNotJoined, "you have not joined channel %q", r.Channel), done)
+		return
+	}
+	if r.ID == "" {
+		s.sayOnce(e, ch, r, done)
+		return
+	}
+	key := messageKey{ch.PK, e.id.User, r.ID}
+	if s.recent.seen(key, func(receipt chatlog.Receipt, err error) { s.answer(done, receipt, err) }) {
+		return
+	}
+	if r.Retry {
+		if receipt, found, err := s.find(ch.PK, r.ID, e.id.User); found || err != nil {
+			s.answer(done, receipt, err)
+			return
+		}
+	}
+	line, err := s.check(e, ch, r)
+	if err != nil {
+		s.refuse(e, ch, r, err, done)
+		return
+	}
+	s.recent.begin(key)
+	s.accept(ch, line, func(receipt chatlog.Receipt, err error) {
+		s.answer(done, receipt, err)
+		s.recent.finish(key, receipt, err)
+	})
+}
+
+// sayOnce takes a message without an id of the client's: it cannot come again.
+func (s *Service) sayOnce(e *entry, ch *store.Channel, r SayRequest, done func(chatlog.Receipt, error)) {
+	r.ID = envelope.NewID(time.Now())
+	line, err := s.check(e, ch, r)
+	if err != nil {
+		s.answer(done, chatlog.Receipt{}, err)
+		return
+	}
+	s.accept(ch, line, func(receipt chatlog.Receipt, err error) { s.answer(done, receipt, err) })
+}
+
+// checkForm looks at what needs no knowledge of anybody.
+func (s *Service) checkForm(r *SayRequest) error {
+	if r.ID != "" {
+		if err := names.MessageID(r.ID); err != nil {
+			return Errorf(CodeBadName, "%v", err)
+		}
+	}
+	if err := names.Channel(r.Channel); err != nil {
+		return Errorf(CodeBadName, "%v", err)
+	}
+	return s.checkText(r.Text)
+}
+
+func (s *Service) checkText(text string) error {
+	if limit := int(s.maxText.Load()); len(text) > envelope.MaxText || len(text) > limit && utf8.RuneCountInString(text) > limit {
+		return Errorf(CodeTooLarge, "a message has at most %d characters", limit)
+	}
+	if !utf8.ValidString(text) {
+		return Errorf(CodeBadFrame, "the text is not UTF-8")
+	}
+	if strings.TrimSpace(text) == "" {
+		return Errorf(CodeBadFrame, "the text is empty")
+	}
+	return nil
+}
+
+// check asks everything that may refuse a new message, and returns the line that is to be logged.
+func (s *Service) check(e *entry, ch *store.Channel, r SayRequest) (*envelope.Envelope, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, dbTimeout)
+	defer cancel()
+	if err := s.current(ctx, e); err != nil {
+		return nil, err
+	}
+	if !s.isIn(e, ch) { // current has just found out
+		return nil, Errorf(CodeNotJoined, "you have not joined channel %q", r.Channel)
+	}
+	if after, ok := s.rates.Take(userKey{e.id.Tenant, e.id.User}); !ok {
+		err := retryable(CodeRateLimited, "too many messages")
+		err.After = after
+		return nil, err
+	}
+	line := &envelope.Envelope{
+		Kind: envelope.Say, Tenant: ch.Tenant, Channel: ch.ID, ID: r.ID, User: e.id.User, Name: s.displayName(e),
+		Text: r.Text, Origin: s.cfg.Origin,
+	}
+	if err := s.judge(ctx, line); err != nil {
+		return nil, err
+	}
+	return line, nil
+}
+
+// accept sends an allowed message on its way: committed, then acknowledged, then published and delivered.
+func (s *Service) accept(ch *store.Channel, line *envelope.Envelope, done func(chatlog.Receipt, error)) {
+	s.pending.Add(1)
+	if ch.History == historyNone {
+		line.At = time.Now().UnixMilli()
+		done(chatlog.Receipt{ID: line.ID, At: line.At}, nil)
+		s.spread(line)
+		s.pending.Add(-1)
+		return
+	}
+	s.cfg.Log.Append(ch.PK, line, func(receipt chatlog.Receipt, err error) {
+		done(receipt, err)
+		if err == nil && !receipt.Duplicate { // the first commit was published, or the head check finds it
+			s.spread(line)
+		}
+		s.pending.Add(-1)
+	})
+}
+
+func (s *Service) spread(line *envelope.Envelope) {
+	s.counts.accepted.Add(1)
+	s.countTenant(line.Tenant)
+	s.bus.Publish(line)
+	s.deliver(line)
+}
+
+// refuse answers a refused message. What may have been committed before is looked up first, so that nobody is told "refused" about
+// a message that stands in the log. A refusal that the client will retry anyway needs no look-up, and a user who provokes many
+// gets them answered with "later".
+func (s *Service) refuse(e *entry, ch *store.Channel, r SayRequest, err error, done func(chatlog.Receipt, error)) {
+	told := AsError(err)
+	if r.ID != "" && !r.Retry && !told.Retry {
+		receipt, found, err := s.findRefused(e, ch, r)
+		if found || err != nil {
+			s.answer(done, receipt, err)
+			return
+		}
+	}
+	s.answer(done, chatlog.Receipt{}, told)
+}
+
+func (s *Service) findRefused(e *entry, ch *store.Channel, r SayRequest) (chatlog.Receipt, bool, error) {
+	if after, ok := s.lookups.Take(userKey{e.id.Tenant, e.id.User}); !ok {
+		err := retryable(CodeRateLimited, "too many refused messages")
+		err.After = after
+		return chatlog.Receipt{}, false, err
+	}
+	if ch == nil {
+		ctx, cancel := context.WithTimeout(s.ctx, dbTimeout)
+		defer cancel()
+		var err error
+		if ch, err = s.channel(ctx, e.id.Tenant, r.Channel); err != nil {
+			if AsError(err).Code == CodeNoSuchChannel {
+				return chatlog.Receipt{}, false, nil
+			}
+			return chatlog.Receipt{}, false, err
+		}
+	}
+	return s.find(ch.PK, r.ID, e.id.User)
+}
+
+func (s *Service) find(pk int64, id, user string) (chatlog.Receipt, bool, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, dbTimeout)
+	defer cancel()
+	receipt, found, err := s.cfg.Log.Find(ctx, pk, id, user)
+	if err != nil {
+		return chatlog.Receipt{}, false, s.readError("look up a message", err)
+	}
+	receipt.Duplicate = found
+	return receipt, found, nil
+}
+
+// answer counts and passes on; whatever an error was, the client gets an *Error.
+func (s *Service) answer(done func(chatlog.Receipt, error), receipt chatlog.Receipt, err error) {
+	if err == nil {
+		done(receipt, nil)
+		return
+	}
+	told := AsError(err)
+	if told.Code == CodeInternal && !errors.As(err, new(*Error)) {
+		s.log.Error("cannot commit a message", "error", err)
+	}
+	s.counts.refuse(told.Code)
+	done(chatlog.Receipt{}, told)
+}
+
+// System commits a message in the name of the game: no membership, rate limit or NG word applies. An empty id makes one; with an id
+// a retry gets the first receipt again. user and name may be empty.
+func (s *Service) System(ctx context.Context, tenant, channel, id, user, name, text string) (chatlog.Receipt, error) {
+	if err := s.fresh(); err != nil {
+		return chatlog.Receipt{}, err
+	}
+	if err := s.checkSystem(&id, user, name, text); err != nil {
+		return chatlog.Receipt{}, err
+	}
+	ch, err := s.channel(ctx, tenant, channel)
+	if err != nil {
+		return chatlog.Receipt{}, err
+	}
+	line := &envelope.Envelope{
+		Kind: envelope.System, Tenant: tenant, Channel: channel, ID: id, User: user, Name: name, Text: text, Origin: s.cfg.Origin,
+	}
+	type result struct {
+		receipt chatlog.Receipt
+		err     error
+	}
+	got := make(chan result, 1)
+	s.accept(ch, line, func(r chatlog.Receipt, err error) { got <- result{r, err} })
+	select {
+	case r := <-got:
+		if r.err != nil {
+			return chatlog.Receipt{}, AsError(r.err)
+		}
+		return r.receipt, nil
+	case <-ctx.Done(): // it may still be committed: the same id tells
+		return chatlog.Receipt{}, retryable(CodeUnavailable, "the message log did not answer in time")
+	}
+}
+
+func (s *Service) checkSystem(id *string, user, name, text string) error {
+	if *id == "" {
+		*id = envelope.NewID(time.Now())
+	} else if err := names.MessageID(*id); err != nil {
+		return Errorf(CodeBadName, "%v", err)
+	}
+	if user != "" {
+		if err := names.User(user); err != nil {
+			return Errorf(CodeBadName, "%v", err)
+		}
+	}
+	if name != "" {
+		if err := names.Display(name); err != nil {
+			return Errorf(CodeBadName, "%v", err)
+		}
+	}
+	return s.checkText(text)
+}
+
+// Flush waits until every message that was taken has its answer, or ctx ends.
+func (s *Service) Flush(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.pending.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package chat
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// counts are this process's since its start.
+type counts struct {
+	received, accepted atomic.Int64
+	mu                 sync.Mutex
+	refused, ngwords   map[string]int64
+}
+
+func (c *counts) refuse(code string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refused == nil {
+		c.refused = map[string]int64{}
+	}
+	c.refused[code]++
+}
+
+func (c *counts) ngword(action string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ngwords == nil {
+		c.ngwords = map[string]int64{}
+	}
+	c.ngwords[action]++
+}
+
+// Stats is a snapshot of a service.
+type Stats struct {
+	Sessions int
+	Received int64            // messages clients sent
+	Accepted int64            // messages committed, or taken in channels without history
+	Refused  map[string]int64 // by error code
+	NGWords  map[string]int64 // by action
+	Pending  int64            // waiting for their commit
+	Tenants  []TenantStats
+}
+
+// TenantStats is one tenant's share; tenants stay listed after their last session has gone.
+type TenantStats struct {
+	Tenant   string
+	Sessions int
+	Messages int64
+	LastSeen time.Time
+}
+
+// Stats returns the counts. It blocks on nothing but the service's own lock.
+func (s *Service) Stats() Stats {
+	st := Stats{
+		Received: s.counts.received.Load(), Accepted: s.counts.accepted.Load(), Pending: s.pending.Load(),
+		Refused: map[string]int64{}, NGWords: map[string]int64{},
+	}
+	s.counts.mu.Lock()
+	for code, n := range s.counts.refused {
+		st.Refused[code] = n
+	}
+	for action, n := range s.counts.ngwords {
+		st.NGWords[action] = n
+	}
+	s.counts.mu.Unlock()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	st.Sessions = len(s.sessions)
+	for name, t := range s.tenants {
+		seen := time.UnixMilli(t.lastSeen.Load())
+		if t.count > 0 {
+			seen = time.Now()
+		}
+		st.Tenants = append(st.Tenants, TenantStats{name, t.count, t.messages.Load(), seen})
+	}
+	return st
+}
+
+// Used notes a request of a tenant that has no session, as the API serves them.
+func (s *Service) Used(tenant string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tenantLocked(tenant).lastSeen.Store(time.Now().UnixMilli())
+}
+
+func (s *Service) countTenant(tenant string) {
+	s.mu.RLock()
+	t := s.tenants[tenant]
+	s.mu.RUnlock()
+	if t == nil {
+		s.mu.Lock()
+		t = s.tenantLocked(tenant)
+		s.mu.Unlock()
+	}
+	t.messages.Add(1)
+}
