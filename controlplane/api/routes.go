@@ -1,0 +1,61 @@
+package api
+
+// routes is the whole API. GET changes nothing; a route with an action is audited, once, by the server.
+var routes = []route{
+	{method: "GET", path: "/v1/status", do: getStatus},
+	{method: "GET", path: "/v1/versions", do: getVersions},
+	{method: "GET", path: "/v1/versions/{version}", do: getVersion},
+	{method: "GET", path: "/v1/doctor", do: getDoctor},
+	{method: "GET", path: "/v1/audit", query: []string{"subject", "limit"}, do: getAudit},
+
+	{method: "GET", path: "/v1/builds", do: getBuilds},
+	{method: "POST", path: "/v1/builds", action: "build add", timeout: -1, do: postBuild},
+	{method: "GET", path: "/v1/builds/{build}", do: getBuild},
+	{method: "POST", path: "/v1/plans", do: postPlan},
+	{method: "POST", path: "/v1/plans/restore", do: postRestorePlan},
+	{method: "GET", path: "/v1/releases", query: []string{"version", "limit"}, do: getReleases},
+	{method: "POST", path: "/v1/releases", action: "release", do: postRelease},
+	{method: "GET", path: "/v1/releases/{release}", do: getRelease},
+	{method: "GET", path: "/v1/events", query: []string{"release"}, stream: streamEvents},
+	{method: "GET", path: "/v1/logs", query: []string{"version", "set", "role", "lines", "follow"}, stream: streamLogs},
+
+	{method: "GET", path: "/v1/connections", query: []string{"version", "set", "tenant", "user", "channel", "id"}, do: getConnections},
+	{method: "POST", path: "/v1/connections/kick", action: "connection kick", do: postKick},
+
+	{method: "GET", path: "/v1/tenants", do: getTenants},
+	{method: "POST", path: "/v1/tenants", action: "tenant add", do: postTenant},
+	{method: "GET", path: "/v1/tenants/{tenant}", do: getTenant},
+	{method: "DELETE", path: "/v1/tenants/{tenant}", action: "tenant remove", do: deleteTenant},
+	{method: "POST", path: "/v1/tenants/{tenant}/suspend", action: "tenant suspend", do: suspendTenant},
+	{method: "POST", path: "/v1/tenants/{tenant}/resume", action: "tenant resume", do: resumeTenant},
+	{method: "GET", path: "/v1/tenants/{tenant}/keys", do: getKeys},
+	{method: "POST", path: "/v1/tenants/{tenant}/keys", action: "key add", do: postKey},
+	{method: "DELETE", path: "/v1/tenants/{tenant}/keys/{key}", action: "key revoke", do: deleteKey},
+	{method: "PUT", path: "/v1/tenants/{tenant}/tokens/{user}", action: "token put", do: putToken},
+	{method: "DELETE", path: "/v1/tenants/{tenant}/tokens/{user}", action: "token revoke", do: deleteTokens},
+	{method: "GET", path: "/v1/tenants/{tenant}/channels", do: getChannels},
+	{method: "POST", path: "/v1/tenants/{tenant}/channels", action: "channel add", do: postChannel},
+	{method: "DELETE", path: "/v1/tenants/{tenant}/channels/{channel}", action: "channel remove", do: deleteChannel},
+	{method: "GET", path: "/v1/tenants/{tenant}/channels/{channel}/members", do: getMembers},
+	{method: "PUT", path: "/v1/tenants/{tenant}/channels/{channel}/members/{user}", action: "channel join", do: putMember},
+	{method: "DELETE", path: "/v1/tenants/{tenant}/channels/{channel}/members/{user}", action: "channel leave", do: deleteMember},
+	{method: "GET", path: "/v1/tenants/{tenant}/ngwords", do: getNGWords},
+	{method: "PATCH", path: "/v1/tenants/{tenant}/ngwords", action: "ngword change", do: patchNGWords},
+	{method: "POST", path: "/v1/tenants/{tenant}/ngwords/test", do: testNGWords},
+
+	{method: "GET", path: "/v1/links", do: getLinks},
+	{method: "POST", path: "/v1/links", action: "irc link add", do: postLink},
+	{method: "DELETE", path: "/v1/links/{link}", action: "irc link remove", do: deleteLink},
+	{method: "POST", path: "/v1/links/{link}/activate", action: "irc link activate", do: activateLink},
+	{method: "POST", path: "/v1/links/{link}/test", do: testLink},
+	{method: "GET", path: "/v1/bus", do: getBus},
+	{method: "POST", path: "/v1/bus/ping", do: pingBus},
+
+	{method: "GET", path: "/v1/nginx", do: getNginx},
+	{method: "GET", path: "/v1/nginx/diff", do: diffNginx},
+	{method: "POST", path: "/v1/nginx/test", do: testNginx},
+	{method: "POST", path: "/v1/nginx/apply", action: "nginx apply", do: applyNginx},
+
+	{method: "POST", path: "/v1/backup", action: "backup", timeout: longTimeout, do: postBackup},
+	{method: "POST", path: "/v1/restore", action: "restore", timeout: longTimeout, do: postRestore},
+}
