@@ -50,7 +50,7 @@ func (l *Log) commit(rows []*entry) {
 			fail(rows, fmt.Errorf("cannot log message %q: %w", rows[0].id, err))
 			return
 		}
-		time.Sleep(settlePause) // ends with the senders' patience: attempt leaves out who has stopped waiting
+		<-time.After(settlePause) // ends with the senders' patience: attempt leaves out who has stopped waiting
 	}
 }
 

@@ -93,9 +93,11 @@ type key struct {
 }
 
 // Open starts a log on st, which stays the caller's. Close it before st.
-func Open(st *store.Store, o Options) *Log {
+func Open(st *store.Store, o Options) *Log { return open(st, st.Write, o) }
+
+func open(st *store.Store, write func(context.Context, func(*store.Tx) error) error, o Options) *Log {
 	l := &Log{
-		st: st, write: st.Write, interval: o.Interval, maxBatch: o.MaxBatch, timeout: o.Timeout, logger: o.Logger,
+		st: st, write: write, interval: o.Interval, maxBatch: o.MaxBatch, timeout: o.Timeout, logger: o.Logger,
 		wake: make(chan struct{}, 1), batches: make(chan []*entry, 1), results: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 	if l.interval <= 0 {
