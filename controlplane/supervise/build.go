@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"time"
 
@@ -100,7 +101,7 @@ func runBuild(ctx context.Context, path, verb string, stdin []byte, within time.
 	return stdout.b, tail, nil
 }
 
-// bounded keeps the first bytes written to it and notes that there were more.
+// bounded keeps the first bytes written to it and refuses more, which ends a program that floods.
 type bounded struct {
 	most int
 	b    []byte
@@ -110,8 +111,11 @@ type bounded struct {
 func (w *bounded) Write(p []byte) (int, error) {
 	keep := min(len(p), w.most-len(w.b))
 	w.b = append(w.b, p[:keep]...)
-	w.over = w.over || keep < len(p)
-	return len(p), nil
+	if keep < len(p) {
+		w.over = true
+		return keep, io.ErrShortWrite
+	}
+	return keep, nil
 }
 
 // lastBytes keeps the last bytes written to it.

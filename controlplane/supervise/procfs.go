@@ -97,7 +97,7 @@ func exeOf(pid int) string {
 // gone: nginx's workers hold its port after a kill -9 of the master.
 func Descendants(pid int) []Record {
 	boot, err := bootID()
-	if err != nil {
+	if err != nil || pid <= 1 { // everything descends from 1: no one means that
 		return nil
 	}
 	children := map[int][]stat{}
@@ -116,22 +116,43 @@ func Descendants(pid int) []Record {
 }
 
 // Leftovers are the living processes of the session that rec's process began, itself not among them. It works when that
-// process is gone and nothing was written down about its children.
+// process is gone and nothing was written down about its children. A record that names no process of ours has none.
 func Leftovers(rec Record) []Record {
 	boot, err := bootID()
 	if err != nil || boot != rec.BootID {
 		return nil
 	}
 	var found []Record
-	for _, s := range allStats() {
+	for _, s := range sessionRest(allStats(), rec) {
+		found = append(found, Record{PID: s.pid, StartTicks: s.ticks, BootID: boot, Exe: exeOf(s.pid)})
+	}
+	return found
+}
+
+// sessionRest picks the rest of rec's session. What it returns may get killed, so an incomplete or stale record must pick nothing:
+// session 0 is the kernel's threads and everything that began before any session did.
+func sessionRest(all []stat, rec Record) []stat {
+	if rec.PID <= 1 || rec.StartTicks == 0 || rec.PID == ownSession() {
+		return nil
+	}
+	var rest []stat
+	for _, s := range all {
 		switch {
 		case s.pid == rec.PID && s.ticks != rec.StartTicks:
 			return nil // the number is another's now, and so is its session: ours had no member left
-		case s.session == rec.PID && s.pid != rec.PID && s.state != 'Z':
-			found = append(found, Record{PID: s.pid, StartTicks: s.ticks, BootID: boot, Exe: exeOf(s.pid)})
+		case s.session == rec.PID && s.pid != rec.PID && s.ticks >= rec.StartTicks && s.state != 'Z':
+			rest = append(rest, s)
 		}
 	}
-	return found
+	return rest
+}
+
+func ownSession() int {
+	sid, err := unix.Getsid(0)
+	if err != nil {
+		return 0
+	}
+	return sid
 }
 
 // SignalRecord signals exactly the recorded process, never one that got its number later. ErrGone when it is no more.
@@ -179,7 +200,7 @@ func openRecord(rec Record) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if rec.PID <= 1 || boot != rec.BootID {
+	if rec.PID <= 1 || rec.StartTicks == 0 || boot != rec.BootID {
 		return -1, ErrGone
 	}
 	fd, err := unix.PidfdOpen(rec.PID, unix.PIDFD_NONBLOCK)

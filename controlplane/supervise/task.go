@@ -129,7 +129,7 @@ func (t *task) kill() error {
 		family := append(Descendants(t.rec.PID), Leftovers(t.rec)...)
 		t.killed.Store(true)
 		t.signal(unix.SIGKILL)
-		if !t.waitExit(nil, killPatience) {
+		if !t.waitExit(context.Background(), killPatience) {
 			return fmt.Errorf("cannot kill %s: still there %s after SIGKILL", t.rec, killPatience)
 		}
 		killAll(family)
@@ -141,17 +141,13 @@ func (t *task) kill() error {
 
 // waitExit reports whether the process ended within the time. A ctx that ends cuts it short.
 func (t *task) waitExit(ctx context.Context, within time.Duration) bool {
-	var stop <-chan struct{}
-	if ctx != nil {
-		stop = ctx.Done()
-	}
 	timer := time.NewTimer(within)
 	defer timer.Stop()
 	select {
 	case <-t.exited:
 		return true
 	case <-timer.C:
-	case <-stop:
+	case <-ctx.Done():
 	}
 	select {
 	case <-t.exited:
