@@ -1,0 +1,122 @@
+package ua
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/hub"
+)
+
+// Filter chooses connections: all fields that are given must fit. Limit 0 is no limit.
+type Filter struct {
+	Tenant     string
+	User       string
+	Channel    string
+	Connection string
+	Limit      int
+}
+
+// Connection is one connection as operators see it. User and Name are empty until it has logged in.
+type Connection struct {
+	ID          string
+	Tenant      string
+	User        string
+	Name        string
+	Channels    []string
+	ConnectedAt time.Time
+	Remote      string
+	Stats       hub.ConnStats
+}
+
+// Connections lists the connections that fit, in no order.
+func (s *Server) Connections(f Filter) []Connection {
+	var list []Connection
+	for _, c := range s.all() {
+		if !c.fits(f) {
+			continue
+		}
+		list = append(list, c.describe())
+		if len(list) == f.Limit {
+			break
+		}
+	}
+	return list
+}
+
+// Kick closes the connections that fit, tells reason where the protocol has room for it, and returns how many they were. A filter
+// that names nothing fits nothing here.
+func (s *Server) Kick(f Filter, reason string) int {
+	if f.Tenant == "" && f.User == "" && f.Channel == "" && f.Connection == "" {
+		return 0
+	}
+	n := 0
+	for _, c := range s.all() {
+		if c.fits(f) && c.finish(Reply{Kind: Closing, Code: "kicked", Text: reason}, hub.CloseForbidden, "kicked") {
+			n++
+		}
+	}
+	s.counters.kicked.Add(int64(n))
+	return n
+}
+
+func (c *session) fits(f Filter) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	user := ""
+	if c.attached {
+		user = c.identity.User
+	}
+	return (f.Tenant == "" || f.Tenant == c.tenant) &&
+		(f.User == "" || f.User == user) &&
+		(f.Connection == "" || f.Connection == c.name()) &&
+		(f.Channel == "" || slices.Contains(c.channels, f.Channel))
+}
+
+func (c *session) describe() Connection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := Connection{ID: c.name(), Tenant: c.tenant, Channels: slices.Clone(c.channels), ConnectedAt: c.since, Remote: c.remote}
+	if c.attached {
+		d.User, d.Name = c.identity.User, c.identity.Name
+	}
+	d.Stats = c.conn.Stats()
+	return d
+}
+
+// counters only grow; they are read one by one.
+type counters struct {
+	accepted, logins, loginErrors                     atomic.Int64
+	frames, badFrames, refused, says, drained, kicked atomic.Int64
+}
+
+// Stats are this server's numbers, named as metrics are: totals end in _total and only grow, the others are of this moment.
+func (s *Server) Stats() map[string]float64 {
+	s.mu.Lock()
+	open := len(s.sessions)
+	s.mu.Unlock()
+	c := &s.counters
+	return map[string]float64{
+		"connections":         float64(open),
+		"connections_total":   float64(c.accepted.Load()),
+		"logins_total":        float64(c.logins.Load()),
+		"login_errors_total":  float64(c.loginErrors.Load()),
+		"frames_in_total":     float64(c.frames.Load()),
+		"bad_frames_total":    float64(c.badFrames.Load()),
+		"errors_total":        float64(c.refused.Load()),
+		"says_total":          float64(c.says.Load()),
+		"drain_notices_total": float64(c.drained.Load()),
+		"kicks_total":         float64(c.kicked.Load()),
+	}
+}
+
+// Tenants counts the logged-in connections of each tenant.
+func (s *Server) Tenants() map[string]int {
+	counts := make(map[string]int)
+	for _, c := range s.all() {
+		if c.isAttached() {
+			counts[c.tenant]++
+		}
+	}
+	return counts
+}
