@@ -1,0 +1,191 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/chatlog"
+	"github.com/kmsctl/kms/runtime/envelope"
+)
+
+const (
+	readTimeout = 5 * time.Second
+	readLimit   = 512
+	firstPause  = 50 * time.Millisecond
+	maxPause    = 2 * time.Second
+	fullPause   = 5 * time.Millisecond // until workers have made room in a queue
+)
+
+// read reads from the log, a few reads at a time over the whole hub.
+func (h *Hub) read(pk, after, upTo int64, limit int) ([]*envelope.Envelope, error) {
+	ctx, done, err := h.beginRead()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return h.o.Log.Read(ctx, pk, after, upTo, limit)
+}
+
+func (h *Hub) readHead(pk int64) (Head, error) {
+	ctx, done, err := h.beginRead()
+	if err != nil {
+		return Head{}, err
+	}
+	defer done()
+	return h.o.Log.Head(ctx, pk)
+}
+
+func (h *Hub) beginRead() (context.Context, func(), error) {
+	ctx, cancel := context.WithTimeout(h.ctx, readTimeout)
+	select {
+	case h.reads <- struct{}{}:
+	case <-ctx.Done():
+		cancel()
+		return nil, nil, ctx.Err()
+	}
+	h.stats.logReads.Add(1)
+	return ctx, func() { <-h.reads; cancel() }, nil
+}
+
+// pause waits with jitter and doubles d up to maxPause. It reports false when the room or the hub has ended.
+func (r *room) pause(d *time.Duration) bool {
+	t := time.NewTimer(*d/2 + rand.N(*d/2))
+	defer t.Stop()
+	*d = min(*d*2, maxPause)
+	select {
+	case <-t.C:
+		return true
+	case <-r.stop:
+	case <-r.h.ctx.Done():
+	}
+	return false
+}
+
+// advance learns from a head check how far the log is.
+func (r *room) advance(head Head) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || !r.loaded || !r.ch.logged() || head.PK != r.ch.PK {
+		return
+	}
+	if head.Epoch != r.epoch {
+		r.checkLocked()
+		return
+	}
+	r.first = max(r.first, head.First)
+	if head.Seq > r.head {
+		r.want = max(r.want, head.Seq)
+		r.armGapLocked()
+	}
+}
+
+// armGapLocked gives everything that is known to exist GapWait to come by itself: the lines of two publishers cross.
+func (r *room) armGapLocked() {
+	if r.gapArmed || r.healing || r.closed || r.want <= r.head {
+		return
+	}
+	r.gapArmed, r.gapSeq = true, r.want
+	if r.gapTimer == nil {
+		r.gapTimer = time.AfterFunc(r.h.o.GapWait, r.gapPassed)
+		return
+	}
+	r.gapTimer.Reset(r.h.o.GapWait)
+}
+
+func (r *room) gapPassed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gapArmed = false
+	if r.head < r.gapSeq {
+		r.healLocked()
+		return
+	}
+	r.armGapLocked()
+}
+
+// healLocked starts reading what is missing, unless that is under way.
+func (r *room) healLocked() {
+	if r.healing || r.closed {
+		return
+	}
+	r.healing = r.h.spawn(r.heal)
+}
+
+// heal reads until the room has everything that is known to exist: one read at a time, however many wait for it.
+func (r *room) heal() {
+	pause := firstPause
+	for {
+		after, upTo, full := r.missing()
+		if upTo <= after {
+			return
+		}
+		if full {
+			wait := fullPause
+			if !r.pause(&wait) {
+				return
+			}
+			continue
+		}
+		envs, err := r.h.read(r.ch.PK, after, upTo, readLimit)
+		if errors.Is(err, chatlog.ErrGone) {
+			r.giveUp()
+			return
+		}
+		if err != nil {
+			r.h.o.Logger.Warn("cannot read missing messages", "tenant", r.ch.Tenant, "channel", r.ch.ID, "err", err)
+			if !r.pause(&pause) {
+				return
+			}
+			continue
+		}
+		pause = firstPause
+		r.healed(upTo, envs)
+	}
+}
+
+// giveUp ends the healing of a channel that was deleted.
+func (r *room) giveUp() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.healing = false
+	r.want, r.held = r.head, nil
+}
+
+// missing returns the range to read, an empty one when the healing is over, and whether the queue has to shrink first.
+func (r *room) missing() (after, upTo int64, full bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.want <= r.head {
+		r.healing = false
+		return 0, 0, false
+	}
+	return r.head, r.want, len(r.queue) >= maxQueue-readLimit
+}
+
+// healed takes what the log had. What it does not have up to upTo no longer exists: purged while this room was behind.
+func (r *room) healed(upTo int64, envs []*envelope.Envelope) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	for _, e := range envs {
+		if e.Seq > r.head && e.Epoch == r.epoch {
+			r.h.stats.healed.Add(1)
+			r.nextLocked(e)
+		}
+	}
+	if len(envs) < readLimit && r.head < upTo {
+		r.h.o.Logger.Warn("messages are no longer in the log", "tenant", r.ch.Tenant, "channel", r.ch.ID,
+			"after", r.head, "upTo", upTo)
+		r.head = upTo
+		for seq := range r.held {
+			if seq <= r.head {
+				delete(r.held, seq)
+			}
+		}
+	}
+	r.releaseLocked()
+}

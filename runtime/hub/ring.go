@@ -1,0 +1,95 @@
+package hub
+
+import (
+	"sort"
+
+	"github.com/kmsctl/kms/runtime/envelope"
+)
+
+// ring holds a room's newest messages, everything after seq `after`, within a bound of bytes. Their frames are made when
+// somebody first asks for them. The room's lock guards it.
+type ring struct {
+	after   int64
+	entries []ringEntry
+	bytes   int
+}
+
+type ringEntry struct {
+	e      *envelope.Envelope
+	frames []byte
+}
+
+// entryBytes is what a message costs beside its strings.
+const entryBytes = 256
+
+func (en *ringEntry) size() int {
+	return entryBytes + len(en.e.Text) + len(en.e.Name) + len(en.frames)
+}
+
+func (g *ring) add(e *envelope.Envelope, limit int) {
+	g.entries = append(g.entries, ringEntry{e: e})
+	g.bytes += g.entries[len(g.entries)-1].size()
+	n := 0
+	for n < len(g.entries) && g.bytes > limit {
+		g.bytes -= g.entries[n].size()
+		g.after = g.entries[n].e.Seq
+		n++
+	}
+	clear(g.entries[:n])
+	g.entries = g.entries[n:]
+}
+
+// restart empties the ring: it is complete from after on.
+func (g *ring) restart(after int64) { *g = ring{after: after} }
+
+func (g *ring) covers(pos int64) bool { return pos >= g.after }
+
+func (g *ring) index(seq int64) int {
+	return sort.Search(len(g.entries), func(i int) bool { return g.entries[i].e.Seq >= seq })
+}
+
+// keepFrames stores frames that were made for a message on its own.
+func (g *ring) keepFrames(e *envelope.Envelope, frames []byte) {
+	if i := g.index(e.Seq); i < len(g.entries) && g.entries[i].e == e && g.entries[i].frames == nil && !e.Shadow {
+		g.entries[i].frames = frames
+		g.bytes += len(frames)
+	}
+}
+
+// blank takes the text out of a message. Others may be encoding the envelope, so it gives way to a copy.
+func (g *ring) blank(id string) {
+	for i := range g.entries {
+		en := &g.entries[i]
+		if en.e.ID != id {
+			continue
+		}
+		g.bytes -= en.size()
+		e := *en.e
+		e.Text = ""
+		en.e, en.frames = &e, nil
+		g.bytes += en.size()
+	}
+}
+
+// collect returns frames for what user may see after pos up to upTo, about limit bytes of them, and how far they reach.
+func (g *ring) collect(codec Codec, user string, pos, upTo int64, limit int) ([]byte, int64) {
+	var out []byte
+	for i := g.index(pos + 1); i < len(g.entries); i++ {
+		en := &g.entries[i]
+		if en.e.Seq > upTo {
+			break
+		}
+		if len(out) >= limit {
+			return out, en.e.Seq - 1
+		}
+		if !en.e.Known() || en.e.Shadow && en.e.User != user {
+			continue
+		}
+		if en.frames == nil {
+			en.frames = encode(codec, []*envelope.Envelope{en.e})
+			g.bytes += len(en.frames)
+		}
+		out = append(out, en.frames...)
+	}
+	return out, upTo
+}

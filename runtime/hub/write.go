@@ -1,0 +1,173 @@
+package hub
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"syscall"
+)
+
+// drainBytes is how much the drainer takes at a time, so that Pending tells the truth while it works.
+const drainBytes = 64 << 10
+
+// Send writes ready frames, or queues what the socket does not take. It never blocks and does not keep the slice. A client
+// that lets answers pile up to twice MaxPending is cut.
+func (c *Conn) Send(frames []byte) {
+	if len(frames) == 0 {
+		return
+	}
+	c.mu.Lock()
+	if c.state != connOpen {
+		c.mu.Unlock()
+		return
+	}
+	slow := c.queued > 0 && c.queued+len(frames) > 2*c.hub.o.MaxPending
+	var err error
+	if !slow {
+		err = c.putLocked(frames, false)
+	}
+	c.mu.Unlock()
+	c.settle(slow, err)
+}
+
+// settle does what a write asks for and must not be done under the lock.
+func (c *Conn) settle(slow bool, err error) {
+	switch {
+	case err != nil:
+		c.kill()
+	case slow:
+		c.hub.stats.cut.Add(1)
+		c.Close(CloseSlow, "reading too slowly")
+	}
+}
+
+// control takes what gorilla writes by itself.
+func (c *Conn) control(p []byte) bool {
+	c.mu.Lock()
+	if c.state == connClosed {
+		c.mu.Unlock()
+		return false
+	}
+	if c.state != connOpen { // our close frame was the last
+		c.mu.Unlock()
+		return true
+	}
+	slow := c.queued > 2*c.hub.o.MaxPending
+	var err error
+	if !slow {
+		err = c.putLocked(p, false)
+		if p[0] == opClose {
+			c.closingLocked()
+		}
+	}
+	c.mu.Unlock()
+	c.settle(slow, err)
+	return err == nil
+}
+
+// putLocked is the one way by which bytes enter the line. With shared the slice is never written to again by anybody and
+// may be kept; else what cannot be written now is copied.
+func (c *Conn) putLocked(p []byte, shared bool) error {
+	c.sent += uint64(len(p))
+	if !c.draining && len(c.queue) == 0 && c.raw != nil {
+		n, err := c.writeNow(p)
+		if err != nil {
+			return err
+		}
+		if p = p[n:]; len(p) == 0 {
+			return nil
+		}
+	}
+	if !shared {
+		p = bytes.Clone(p)
+	}
+	c.queue = append(c.queue, p)
+	c.queued += len(p)
+	if !c.draining {
+		c.draining = true
+		c.progress = c.hub.clock.Load()
+		if !c.hub.spawn(c.drain) {
+			return net.ErrClosed
+		}
+	}
+	return nil
+}
+
+// writeNow writes what the socket takes at once. RawConn pins the descriptor: a number kept aside may be somebody else's
+// connection by now. It would wait for a drainer's write in progress, so it is only called without one.
+func (c *Conn) writeNow(p []byte) (int, error) {
+	c.out, c.outN, c.outErr = p, 0, nil
+	err := c.raw.Write(c.writeFD)
+	c.out = nil
+	if err == nil {
+		err = c.outErr
+	}
+	return c.outN, err
+}
+
+// writeOnce is called with the descriptor. It always reports true: waiting for the socket is the drainer's business.
+func (c *Conn) writeOnce(fd uintptr) bool {
+	for {
+		n, err := syscall.Write(int(fd), c.out)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+		case err != nil:
+			c.outErr = err
+		case n == 0:
+			c.outErr = io.ErrUnexpectedEOF
+		default:
+			c.outN = n
+		}
+		return true
+	}
+}
+
+// drain empties the queue with blocking writes, then lets the channels catch up that were held back, and is gone.
+func (c *Conn) drain() {
+	for {
+		bufs, size := c.take()
+		if size == 0 {
+			return
+		}
+		if _, err := bufs.WriteTo(c.nc); err != nil {
+			c.kill()
+			return
+		}
+		c.mu.Lock()
+		c.queued -= size
+		c.progress = c.hub.clock.Load()
+		c.mu.Unlock()
+	}
+}
+
+// take removes the head of the queue. With nothing left it ends the drainer's work: nothing is draining any more.
+func (c *Conn) take() (net.Buffers, int) {
+	c.mu.Lock()
+	n, size := 0, 0
+	for n < len(c.queue) && (n == 0 || size+len(c.queue[n]) <= drainBytes) {
+		size += len(c.queue[n])
+		n++
+	}
+	if n > 0 {
+		bufs := c.queue[:n:n]
+		if c.queue = c.queue[n:]; len(c.queue) == 0 {
+			c.queue = nil
+		}
+		c.mu.Unlock()
+		return bufs, size
+	}
+	c.draining = false
+	leaving := c.state == connLeaving
+	parked := c.parked
+	c.parked = nil
+	c.mu.Unlock()
+	if leaving {
+		c.kill()
+	}
+	for _, s := range parked {
+		s.room.catchUp(s)
+	}
+	return nil, 0
+}
