@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/kmsctl/kms/runtime/changes"
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/envelope"
@@ -70,6 +72,8 @@ type Config struct {
 	Origin string // node/set/role, told in every envelope; its bus nick is told by the bus
 	Limits Limits
 	Logger *slog.Logger
+
+	maxStale time.Duration // tests shorten it
 }
 
 // Service is safe for concurrent use.
@@ -96,8 +100,9 @@ type Service struct {
 	flagged  map[*entry]struct{}
 	recheck  chan struct{}
 
-	pending atomic.Int64 // messages between Say and their answer
-	counts  counts
+	pending  atomic.Int64 // messages between Say and their answer
+	counts   counts
+	complain rate.Sometimes // about the database
 
 	ready  chan struct{} // closed once the bus is there: its callbacks may come before
 	ctx    context.Context
@@ -109,6 +114,9 @@ type userKey struct{ tenant, user string }
 
 // New starts a service. It does not wait for database or bus.
 func New(cfg Config) *Service {
+	if cfg.maxStale == 0 {
+		cfg.maxStale = maxStale
+	}
 	s := &Service{
 		cfg:      cfg,
 		log:      cfg.Logger,
@@ -122,6 +130,7 @@ func New(cfg Config) *Service {
 		flagged:  map[*entry]struct{}{},
 		recheck:  make(chan struct{}, 1),
 		ready:    make(chan struct{}),
+		complain: rate.Sometimes{Interval: time.Second},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -182,7 +191,7 @@ func (s *Service) Stale() time.Duration { return s.follower.Stale() }
 
 // fresh refuses what must not go on while nobody knows what was revoked.
 func (s *Service) fresh() error {
-	if age := s.follower.Stale(); age > maxStale {
+	if s.follower.Stale() > s.cfg.maxStale {
 		return retryable(CodeUnavailable, "the service cannot reach its database")
 	}
 	return nil

@@ -8,7 +8,8 @@ import (
 )
 
 // Join subscribes a session's connection. With a position, everything after it comes first, in order. ack makes the answer's frames,
-// which go out before anything of the channel. Joining again is allowed: it starts anew from the given position.
+// which go out before anything of the channel. Joining again starts anew from the given position. One goroutine at a time may call
+// Join for a session.
 func (s *Service) Join(ctx context.Context, sess Session, channel string, from *hub.Position, ack func(hub.Joined) []byte) error {
 	e, err := s.entry(sess)
 	if err != nil {
@@ -23,17 +24,18 @@ func (s *Service) Join(ctx context.Context, sess Session, channel string, from *
 	}
 	// First register, then ask whether that is allowed: a removal that comes in between finds the registration, and one that
 	// came before is seen by the question.
-	again := !s.register(e, ch)
+	first := s.register(e, ch)
 	if err := s.mayJoin(ctx, ch, e.id.User); err != nil {
-		s.unregister(e, ch)
+		if first {
+			s.unregister(e, ch)
+		}
 		return err
-	}
-	if again {
-		s.hub.Unsubscribe(sess.Conn(), ch.Tenant, ch.ID)
 	}
 	err = s.hub.Subscribe(ctx, sess.Conn(), e.id.User, hubChannel(ch), from, ack)
 	if err != nil {
-		s.unregister(e, ch)
+		if first { // else the earlier subscription goes on
+			s.unregister(e, ch)
+		}
 		return s.readError("subscribe", err)
 	}
 	if !s.isIn(e, ch) { // removed, or gone, while the hub subscribed it

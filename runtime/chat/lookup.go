@@ -177,9 +177,13 @@ func (s *Service) tenantActive(ctx context.Context, tenant string) error {
 	return nil
 }
 
-// readError keeps what happened for the log and tells the client what it can do about it: come again.
+// readError keeps what happened for the log, now and then while it goes on, and tells the client what it can do about it: come
+// again, unless the channel is gone.
 func (s *Service) readError(doing string, err error) error {
-	s.log.Warn("cannot "+doing, "error", err)
+	if told := AsError(err); told.Code == CodeNoSuchChannel {
+		return told
+	}
+	s.complain.Do(func() { s.log.Warn("cannot "+doing, "error", err) })
 	return retryable(CodeUnavailable, "the service cannot reach its database")
 }
 
