@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	goplugin "github.com/hashicorp/go-plugin"
+	grunner "github.com/hashicorp/go-plugin/runner"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
 
 	"github.com/kmsctl/kms/runtime/plugin"
 	"github.com/kmsctl/kms/runtime/plugin/pb"
@@ -212,21 +215,41 @@ func TestAdopt_aStrangerOnTheSocket(t *testing.T) {
 	}
 }
 
-// Every reconnect is checked too: after a broken connection gRPC dials again by itself.
-func TestLink_reconnectsToNoStranger(t *testing.T) {
+// Every connect is checked, not only the first look: here the socket changes hands in between.
+func TestLink_connectsToNoStranger(t *testing.T) {
 	p := testStart(t, "normal")
-	stranger, err := net.Listen("unix", testkit.ShortDir(t)+"/x.sock")
+	rec := p.Record()
+	p.Detach()
+	l := &link{pid: rec.PID, addr: rec.Addr}
+	a := &attached{ctx: t.Context(), rec: rec, link: l}
+	cfg := l.config()
+	cfg.Plugins = plugin.Plugins()[rec.Protocol]
+	cfg.Reattach = &goplugin.ReattachConfig{
+		Protocol: goplugin.ProtocolGRPC,
+		Addr:     &net.UnixAddr{Net: "unix", Name: rec.Addr},
+		ReattachFunc: func() (grunner.AttachedRunner, error) {
+			r, err := a.attach()
+			if err := os.Rename(rec.Addr, rec.Addr+".real"); err != nil {
+				t.Error(err)
+			}
+			return r, err
+		},
+	}
+	client := goplugin.NewClient(cfg)
+	if _, err := client.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer a.task.detach()
+	stranger, err := net.Listen("unix", rec.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stranger.Close()
-	if c, err := p.link.dial(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	} else {
-		c.Close()
-	}
-	l := &link{pid: p.Record().PID, addr: stranger.Addr().String()}
-	_, err = l.dial(t.Context(), "")
+	srv := grpc.NewServer()
+	pb.RegisterInstanceServer(srv, &fake{id: rec.InstanceID})
+	go srv.Serve(stranger)
+	defer srv.Stop()
+	_, _, err = l.open(t.Context(), client)
 	expectError(t, err, ErrStranger)
 }
 

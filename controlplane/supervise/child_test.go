@@ -212,3 +212,16 @@ func expectEmpty(t testing.TB, dir string) {
 		t.Errorf("left in %s: %v %v", dir, entries, err)
 	}
 }
+
+func readPID(t testing.TB, path string) int {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
