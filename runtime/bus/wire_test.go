@@ -1,0 +1,176 @@
+package bus
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/testkit"
+)
+
+func TestBus_refusesForeignLines(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
+		link := testLink(s)
+		a := upPeer(t, link, "ua-a")
+		otherKey := link
+		otherKey.Key = []byte("another key of at least 16 bytes")
+		upPeer(t, otherKey, "mallory").Publish(&envelope.Envelope{Kind: envelope.Change})
+		testkit.Eventually(t, 5*time.Second, "refused: other key", func() bool { return a.Stats().Refused == 1 })
+
+		body := `1E20:{"v":1,"k":"change"}`
+		sealed := func(channel string) string {
+			return string(newSealer(link.Key).seal([]byte(channel), []byte(body))) + body
+		}
+		send := rawClient(t, s)
+		send("JOIN #kms")
+		send("PRIVMSG #kms :hello there")
+		send("PRIVMSG #kms :" + sealed("#kms.3"))
+		send("PRIVMSG ua-a :" + sealed("#kms"))
+		testkit.Eventually(t, 5*time.Second, "refused: no seal, other channel, no channel", func() bool { return a.Stats().Refused == 4 })
+		if a.count() != 0 {
+			t.Errorf("heard %+v", a.heard()[0])
+		}
+		body = "1E22:{}"
+		send("PRIVMSG #kms :" + sealed("#kms"))
+		body = "2E22:{}"
+		send("PRIVMSG #kms :" + sealed("#kms"))
+		body = "1E2:{}"
+		send("PRIVMSG #kms :" + sealed("#kms"))
+		testkit.Eventually(t, 5*time.Second, "malformed: item, format, envelope", func() bool { return a.Stats().Malformed == 3 })
+		body = `1Z1.2:abE20:{"v":1,"k":"change"}`
+		send("PRIVMSG #kms :" + sealed("#kms"))
+		testkit.Eventually(t, 5*time.Second, "an item of a newer build is skipped", func() bool { return a.count() == 1 })
+	})
+}
+
+// rawClient speaks plain IRC to the server.
+func rawClient(t *testing.T, s *testkit.IRCServer) func(line string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	welcome, done := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { conn.Close(); <-done })
+	go func() {
+		defer close(done)
+		buf, seen, open := make([]byte, 4096), "", false
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			if seen += string(buf[:n]); !open && strings.Contains(seen, " 001 ") {
+				open = true
+				close(welcome)
+			}
+		}
+	}()
+	send := func(line string) {
+		if _, err := conn.Write([]byte(line + "\r\n")); err != nil {
+			t.Error(err)
+		}
+	}
+	send("PASS " + s.Password)
+	send("NICK raw")
+	send("USER raw 0 * :raw")
+	select {
+	case <-welcome:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no welcome")
+	}
+	return send
+}
+
+func TestBus_longEnvelopes(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
+		link := testLink(s)
+		a, b := upPeer(t, link, "ua-a"), upPeer(t, link, "ua-b")
+		b.Join("demo", "lobby")
+		b.settled(t)
+		long := strings.Repeat("長い文、", 2000)
+		logged := say("lobby", 7, long)
+		logged.Shadow = true
+		a.Publish(logged)
+		a.Publish(say("lobby", 0, long))
+		a.Publish(say("lobby", 8, "short"))
+		testkit.Eventually(t, 10*time.Second, "all three arrive", func() bool { return b.count() == 3 })
+		ref, whole, short := b.heard()[0], b.heard()[1], b.heard()[2]
+		if !ref.Ref || ref.Text != "" || ref.Seq != 7 || ref.Epoch != "e1" || ref.Channel != "lobby" || !ref.Shadow {
+			t.Errorf("reference: %+v", ref)
+		}
+		if whole.Text != long || whole.Ref || short.Text != "short" {
+			t.Errorf("the parts did not come together: %d bytes, want %d", len(whole.Text), len(long))
+		}
+		if st := a.Stats(); st.Refs != 1 || st.Fragments < 2 || st.Dropped != 0 {
+			t.Errorf("stats %+v", st)
+		}
+		if b.Stats().Refused != 0 {
+			t.Error("a line came cut")
+		}
+	})
+}
+
+// Lines are packed to the last byte that arrives: one more and the server would cut it.
+func TestBus_fillsLinesExactly(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
+		link := testLink(s)
+		a, b := upPeer(t, link, "ua-a"), upPeer(t, link, "ua-b")
+		b.Join("demo", "lobby")
+		b.settled(t)
+		room := a.Room("demo", "lobby")
+		e := say("lobby", 1, "")
+		e.Text = strings.Repeat("x", room-len(e.Append(nil))-len(`,"x":""`))
+		if got := len(e.Append(nil)); got != room {
+			t.Fatalf("the envelope has %d bytes, want %d", got, room)
+		}
+		a.Publish(e)
+		e.Text += "x"
+		a.Publish(e)
+		testkit.Eventually(t, 5*time.Second, "both arrive", func() bool { return b.count() == 2 })
+		if got := b.heard(); got[0].Ref || !got[1].Ref {
+			t.Errorf("the one that fits came as reference %v, the one that does not as %v", got[0].Ref, got[1].Ref)
+		}
+		n := a.out.Load()
+		n.mu.Lock()
+		n.overhead--
+		n.mu.Unlock()
+		a.Publish(e)
+		testkit.Eventually(t, 5*time.Second, "a line over the limit comes cut", func() bool { return b.Stats().Refused == 1 })
+	})
+}
+
+func TestBus_closeHandsOverWhatIsQueued(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
+		link := testLink(s)
+		a, b := upPeer(t, link, "ua-a"), upPeer(t, link, "ua-b")
+		b.Join("demo", "lobby")
+		b.settled(t)
+		for i := range 500 {
+			a.Publish(say("lobby", int64(i+1), "the last words"))
+		}
+		a.Close()
+		testkit.Eventually(t, 5*time.Second, "all arrive", func() bool { return b.count() == 500 })
+	})
+}
+
+func TestBus_manyChannels(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
+		link := testLink(s)
+		link.Channels = 2000
+		a := openPeer(t, link, "ua-a")
+		for i := range 3000 {
+			a.Join("demo", fmt.Sprint("c", i))
+		}
+		a.waitUp(t)
+		a.settled(t)
+		b := upPeer(t, link, "ua-b")
+		for i := range 3000 {
+			b.Publish(say(fmt.Sprint("c", i), 1, "x"))
+		}
+		testkit.Eventually(t, 20*time.Second, "every channel is heard", func() bool { return a.count() == 3000 })
+	})
+}
