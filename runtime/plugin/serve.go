@@ -45,7 +45,9 @@ func serve(role string, impl pb.InstanceServer, claim time.Duration) {
 		wait: claim,
 	}
 	c.claim = time.AfterFunc(claim, c.unclaimed)
-	go c.onTerm()
+	term := make(chan os.Signal, 2)
+	signal.Notify(term, syscall.SIGTERM) // before the host can know that there is somebody to signal
+	go c.onTerm(term)
 
 	os.Stdout = io.handshake // go-plugin prints its line there, then puts a pipe of its own in its place
 	goplugin.Serve(&goplugin.ServeConfig{
@@ -137,9 +139,7 @@ func (c *child) unclaimed() {
 	c.close()
 }
 
-func (c *child) onTerm() {
-	ch := make(chan os.Signal, 2)
-	signal.Notify(ch, syscall.SIGTERM)
+func (c *child) onTerm(ch <-chan os.Signal) {
 	<-ch
 	c.log.Info("terminated, stopping")
 	go func() {
