@@ -1,0 +1,236 @@
+package hub
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+func TestAppendText_everyLength(t *testing.T) {
+	for _, n := range []int{0, 1, 125, 126, 65535, 65536} {
+		payload := bytes.Repeat([]byte("x"), n)
+		frame := AppendText([]byte("before"), payload)[len("before"):]
+		if frame[0] != 0x81 || !bytes.HasSuffix(frame, payload) {
+			t.Fatalf("%d bytes: frame begins %x", n, frame[:2])
+		}
+		switch head := frame[:len(frame)-n]; {
+		case n < 126 && (len(head) != 2 || int(head[1]) != n),
+			n >= 126 && n < 1<<16 && (head[1] != 126 || int(binary.BigEndian.Uint16(head[2:])) != n),
+			n >= 1<<16 && (head[1] != 127 || int(binary.BigEndian.Uint64(head[2:])) != n):
+			t.Fatalf("%d bytes: header %x", n, head)
+		}
+	}
+}
+
+func TestAppendClose_cutsReasonBetweenCharacters(t *testing.T) {
+	frame := appendClose(nil, 1012, strings.Repeat("あ", 60))
+	if len(frame) != 4+123 || int(frame[1]) != len(frame)-2 || !strings.HasSuffix(string(frame), "あ") {
+		t.Fatalf("frame of %d bytes, length %d", len(frame), frame[1])
+	}
+}
+
+func TestCodes_ascendWithoutDoubles(t *testing.T) {
+	for i := 1; i < len(Codes); i++ {
+		if Codes[i].Code <= Codes[i-1].Code {
+			t.Errorf("%d stands after %d", Codes[i].Code, Codes[i-1].Code)
+		}
+	}
+}
+
+func TestRead_refusesWithTheRightCode(t *testing.T) {
+	tests := map[string]struct {
+		send func(ws *websocket.Conn) error
+		code int
+	}{
+		"binary": {func(ws *websocket.Conn) error { return ws.WriteMessage(websocket.BinaryMessage, []byte("x")) }, 1003},
+		"not UTF-8": {func(ws *websocket.Conn) error {
+			return ws.WriteMessage(websocket.TextMessage, []byte("a\xff"))
+		}, 1007},
+		"too large": {func(ws *websocket.Conn) error {
+			return ws.WriteMessage(websocket.TextMessage, bytes.Repeat([]byte("x"), 2000))
+		}, 1009},
+		"reserved bit": {func(ws *websocket.Conn) error {
+			_, err := ws.NetConn().Write([]byte{0xC1, 0x80, 0, 0, 0, 0})
+			return err
+		}, 1002},
+		"goodbye": {func(ws *websocket.Conn) error {
+			return ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Time{})
+		}, 1000},
+	}
+	h := testHub(t, Options{})
+	path, conns := testServer(t, h, UpgradeOptions{MaxFrame: 1000})
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := connectTo(t, path, conns)
+			if err := tt.send(c.ws); err != nil {
+				t.Fatal(err)
+			}
+			c.expectClose(tt.code)
+			c.ws.Close()
+			<-c.conn.Done()
+		})
+	}
+	eventually(t, "all connections forgotten", func() bool { return len(h.Conns()) == 0 })
+}
+
+func TestRead_checksUTF8OverFragments(t *testing.T) {
+	c := connect(t, testHub(t, Options{}))
+	mask := func(op byte, p string) []byte { return append([]byte{op, 0x80 | byte(len(p)), 0, 0, 0, 0}, p...) }
+	c.ws.NetConn().Write(mask(0x01, "echo \xe3\x81")) // a character in two fragments is fine
+	c.ws.NetConn().Write(mask(0x89, "p"))             // with a ping between them
+	c.ws.NetConn().Write(mask(0x80, "\x82"))
+	c.expect("echo あ")
+	c.ws.NetConn().Write(mask(0x01, "echo \xe3\x81"))
+	c.ws.NetConn().Write(mask(0x80, "x"))
+	c.expectClose(1007)
+}
+
+func TestUpgrade_refusesPlainHTTP(t *testing.T) {
+	path, _ := testServer(t, testHub(t, Options{}), UpgradeOptions{})
+	tr := &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Get("http://ua/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+func TestClose_sendsWhatWaitsThenItsFrame(t *testing.T) {
+	c := connect(t, testHub(t, Options{}))
+	c.conn.Send(AppendText(nil, []byte("last words")))
+	c.conn.Close(CloseForbidden, "kicked")
+	c.conn.Send(AppendText(nil, []byte("too late")))
+	c.expect("last words")
+	c.expectClose(CloseForbidden)
+	<-c.conn.Done()
+}
+
+func TestClose_cutsAClientThatDoesNotAnswer(t *testing.T) {
+	h := testHub(t, Options{CloseTimeout: 50 * time.Millisecond})
+	c := connect(t, h)
+	c.conn.Close(CloseForbidden, "kicked") // the client never reads, so no echo comes
+	select {
+	case <-c.conn.Done():
+	case <-time.After(5 * time.Second):
+		t.Fatal("still open")
+	}
+}
+
+func TestHubClose_announces1012(t *testing.T) {
+	h := testHub(t, Options{CloseTimeout: 5 * time.Second})
+	c := connect(t, h)
+	go h.Close()
+	c.expectClose(CloseRestart)
+}
+
+// A client whose socket is full has a half-written frame in its line. What gorilla answers by itself must wait behind it.
+func TestSend_pongStandsBehindAHalfWrittenFrame(t *testing.T) {
+	c := connect(t, testHub(t, Options{MaxPending: 8 << 20}))
+	pongs := make(chan string, 1)
+	c.ws.SetPongHandler(func(p string) error { pongs <- p; return nil })
+	big := strings.Repeat("b", 300<<10)
+	for range 4 {
+		c.conn.Send(AppendText(nil, []byte(big)))
+	}
+	if c.conn.Pending() == 0 {
+		t.Fatal("the socket took everything: nothing is half written")
+	}
+	if err := c.ws.WriteControl(websocket.PingMessage, []byte("due"), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	before := c.conn.Stats().SentBytes
+	eventually(t, "the pong in the line", func() bool { return c.conn.Stats().SentBytes > before })
+	c.conn.Send(AppendText(nil, []byte("end")))
+	c.expect(big, big, big, big, "end")
+	if got := <-pongs; got != "due" {
+		t.Errorf("pong %q", got)
+	}
+	eventually(t, "nothing pending", func() bool { return c.conn.Pending() == 0 })
+	c.conn.Send(AppendText(nil, []byte("direct again")))
+	c.expect("direct again")
+}
+
+func TestSend_cutsAClientThatLetsAnswersPileUp(t *testing.T) {
+	h := testHub(t, Options{MaxPending: 64 << 10})
+	c := connect(t, h)
+	frame := AppendText(nil, bytes.Repeat([]byte("x"), 10_000))
+	eventually(t, "the cut", func() bool {
+		c.conn.Send(frame)
+		if p := c.conn.Pending(); p > 2*64<<10 {
+			t.Fatalf("%d bytes pending", p)
+		}
+		return h.Stats().Cut > 0
+	})
+	c.expectClose(CloseSlow)
+}
+
+// A descriptor number is handed out again as soon as it is free: a late write must not reach its next owner.
+func TestSend_neverReachesAReusedDescriptor(t *testing.T) {
+	h := testHub(t, Options{})
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConn(h, fileConn(t, fds[0]))
+	defer syscall.Close(fds[1])
+	number := -1
+	c.raw.Control(func(fd uintptr) { number = int(fd) })
+	c.nc.Close()
+
+	other, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, peer := other[0], other[1]
+	if peer == number {
+		taken, peer = peer, taken
+	}
+	defer syscall.Close(peer)
+	if taken != number { // make sure that the number is taken by somebody else now
+		if err := syscall.Dup2(taken, number); err != nil {
+			t.Fatal(err)
+		}
+		syscall.Close(taken)
+	}
+	defer syscall.Close(number)
+	c.Send(AppendText(nil, []byte("for the first tenant")))
+	if n, err := syscall.Read(peer, make([]byte, 100)); err != syscall.EAGAIN {
+		t.Fatalf("the next owner got %d bytes, %v", n, err)
+	}
+	<-c.Done()
+}
+
+func fileConn(t *testing.T, fd int) net.Conn {
+	t.Helper()
+	f := newFile(fd)
+	defer f.Close()
+	nc, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nc
+}
+
+func TestConn_idleHoldsOneGoroutine(t *testing.T) {
+	h := testHub(t, Options{})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	connectTo(t, path, conns)
+	before := runtime.NumGoroutine()
+	const n = 50
+	for range n {
+		connectTo(t, path, conns).join(h, "u", nil)
+	}
+	eventually(t, "one goroutine a connection", func() bool { return runtime.NumGoroutine() <= before+n })
+}

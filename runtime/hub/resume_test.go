@@ -1,0 +1,393 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/envelope"
+)
+
+func TestResume_fromRing(t *testing.T) {
+	log := newFakeLog(10)
+	h := testHub(t, Options{Log: log})
+	a := connect(t, h)
+	a.join(h, "anna", nil)
+	for range 20 {
+		h.Deliver(log.add())
+	}
+	a.expectSeqs(11, 30)
+	path, conns := testServer(t, h, UpgradeOptions{})
+	b := connectTo(t, path, conns)
+	if j := b.join(h, "bert", &Position{testEpoch, 15}); !j.Resumed || j.Truncated || j.Head != 30 || j.First != 1 {
+		t.Errorf("joined %+v", j)
+	}
+	b.expectSeqs(16, 30)
+	h.Deliver(log.add())
+	b.expectSeqs(31, 31)
+	if reads, heads := log.counts(); reads != 0 || heads != 1 {
+		t.Errorf("%d reads, %d heads", reads, heads)
+	}
+}
+
+func TestResume_fromLogInPages(t *testing.T) {
+	log := newFakeLog(2000)
+	h := testHub(t, Options{Log: log, RingBytes: 4 << 10})
+	a := connect(t, h)
+	if j := a.join(h, "anna", &Position{testEpoch, 700}); !j.Resumed {
+		t.Fatalf("joined %+v", j)
+	}
+	for range 50 {
+		h.Deliver(log.add())
+	}
+	a.expectSeqs(701, 2050)
+	h.Deliver(log.add())
+	a.expectSeqs(2051, 2051)
+}
+
+func TestResume_tellsTruncation(t *testing.T) {
+	tests := map[string]struct {
+		from  Position
+		first int64
+	}{
+		"other epoch":          {Position{"e0", 15}, 11},
+		"before what is kept":  {Position{testEpoch, 9}, 11},
+		"after the head":       {Position{testEpoch, 21}, 11},
+		"far below everything": {Position{testEpoch, -5}, 11},
+	}
+	log := newFakeLog(20)
+	log.first = 11
+	h := testHub(t, Options{Log: log})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := connectTo(t, path, conns)
+			if j := c.join(h, "u", &tt.from); !j.Truncated || j.Resumed || j.First != tt.first || j.Head != 20 {
+				t.Errorf("joined %+v", j)
+			}
+			c.expectNothing()
+		})
+	}
+	c := connectTo(t, path, conns)
+	if j := c.join(h, "u", &Position{testEpoch, 10}); j.Truncated || !j.Resumed {
+		t.Errorf("the oldest position that is whole: %+v", j)
+	}
+	c.expectSeqs(11, 20)
+}
+
+// What is purged after the room has learned where the log begins must be said as well, not left out silently.
+func TestResume_tellsTruncationByALaterPurge(t *testing.T) {
+	log := newFakeLog(20)
+	h := testHub(t, Options{Log: log})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	connectTo(t, path, conns).join(h, "a", nil)
+	log.mu.Lock()
+	log.first = 16
+	log.mu.Unlock()
+	c := connectTo(t, path, conns)
+	if j := c.join(h, "b", &Position{testEpoch, 10}); !j.Truncated || j.First != 16 {
+		t.Errorf("joined %+v", j)
+	}
+}
+
+func TestResume_clientAheadOfThisProcess(t *testing.T) {
+	log := newFakeLog(10)
+	h := testHub(t, Options{Log: log})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	a := connectTo(t, path, conns)
+	a.join(h, "anna", nil)
+	for range 5 {
+		log.add() // committed, but no line has come here yet
+	}
+	b := connectTo(t, path, conns)
+	if j := b.join(h, "bert", &Position{testEpoch, 13}); !j.Resumed || j.Truncated {
+		t.Errorf("joined %+v", j)
+	}
+	b.expectSeqs(14, 15)
+	a.expectSeqs(11, 15)
+	h.Deliver(log.add())
+	b.expectSeqs(16, 16)
+}
+
+func TestResume_thousandClientsShareOneRead(t *testing.T) {
+	log := newFakeLog(400)
+	log.gate = make(chan struct{})
+	h := testHub(t, Options{Log: log})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	const n = 200
+	clients := make([]*client, n)
+	for i := range clients {
+		clients[i] = connectTo(t, path, conns)
+	}
+	var joins sync.WaitGroup
+	for i, c := range clients {
+		joins.Go(func() { c.join(h, "u", &Position{testEpoch, int64(i)}) })
+	}
+	time.Sleep(20 * time.Millisecond) // for as many as possible to be waiting; the count holds in any case
+	close(log.gate)
+	joins.Wait()
+	for i, c := range clients {
+		c.expectSeqs(int64(i)+1, 400)
+	}
+	if reads, heads := log.counts(); reads != 1 || heads != 1 {
+		t.Errorf("%d reads, %d heads", reads, heads)
+	}
+}
+
+func TestSubscribe_logAwayIsAnErrorWithoutAck(t *testing.T) {
+	log := newFakeLog(10)
+	log.setFail(errors.New("database is away"))
+	h := testHub(t, Options{Log: log})
+	c := connect(t, h)
+	ack := func(Joined) []byte { t.Error("acknowledged"); return nil }
+	if err := h.Subscribe(context.Background(), c.conn, "u", testChannel, nil, ack); err == nil {
+		t.Error("no error")
+	}
+	log.setFail(nil)
+	other := connect(t, h)
+	other.join(h, "v", nil) // the room is known now
+	log.setFail(errors.New("database is away"))
+	if err := h.Subscribe(context.Background(), c.conn, "u", testChannel, &Position{testEpoch, 3}, ack); err == nil {
+		t.Error("no error for a resume that needs the log")
+	}
+	c.join(h, "u", &Position{testEpoch, 10}) // reading from memory goes on
+	h.Deliver(log.add())
+	c.expectSeqs(11, 11)
+}
+
+func TestResume_blanksWhatWasDeleted(t *testing.T) {
+	log := newFakeLog(0)
+	h := testHub(t, Options{Log: log})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	a := connectTo(t, path, conns)
+	a.join(h, "anna", nil)
+	h.Deliver(log.add())
+	h.Deliver(log.add())
+	gone := log.add()
+	gone.Kind, gone.Target, gone.Text = envelope.Delete, "m1", ""
+	h.Deliver(gone)
+	a.expect("1 say anna t1", "2 say anna t2", "3 delete anna ")
+	b := connectTo(t, path, conns)
+	b.join(h, "bert", &Position{testEpoch, 0})
+	b.expect("1 say anna ", "2 say anna t2", "3 delete anna ")
+}
+
+func TestResume_hidesShadowedMessages(t *testing.T) {
+	log := newFakeLog(10)
+	log.entries[4].Shadow = true // anna's, seq 5, only in the log
+	h := testHub(t, Options{Log: log})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	connectTo(t, path, conns).join(h, "x", nil)
+	shadowed := log.add() // seq 11, in the ring
+	shadowed.Shadow = true
+	h.Deliver(shadowed)
+	h.Deliver(log.add())
+	anna, bert := connectTo(t, path, conns), connectTo(t, path, conns)
+	anna.join(h, "anna", &Position{testEpoch, 3})
+	bert.join(h, "bert", &Position{testEpoch, 3})
+	anna.expectSeqs(4, 12)
+	bert.expectSeqs(4, 4)
+	bert.expectSeqs(6, 10)
+	bert.expectSeqs(12, 12)
+}
+
+// A room that talks without pause, members that come and go on every connection: each sees its acknowledgement first and
+// then every message after the head that it named, without a hole and once.
+func TestSubscribe_churnUnderFanOut(t *testing.T) {
+	log := newFakeLog(0)
+	h := testHub(t, Options{Log: log, RingBytes: 64 << 10})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	connectTo(t, path, conns).join(h, "stays", nil)
+	stop := make(chan struct{})
+	var talking sync.WaitGroup
+	talking.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				h.Deliver(log.add())
+				time.Sleep(100 * time.Microsecond)
+			}
+		}
+	})
+	var members sync.WaitGroup
+	for range 8 {
+		c := connectTo(t, path, conns)
+		members.Go(func() {
+			var from *Position
+			for range 30 {
+				from = c.visit(h, from)
+			}
+		})
+	}
+	members.Wait()
+	close(stop)
+	talking.Wait()
+}
+
+// visit joins, reads a few messages, leaves and returns the position. What arrives is checked.
+func (c *client) visit(h *Hub, from *Position) *Position {
+	var joined Joined
+	err := h.Subscribe(context.Background(), c.conn, "u", testChannel, from, func(j Joined) []byte {
+		joined = j
+		return AppendText(nil, []byte("joined"))
+	})
+	if err != nil {
+		c.t.Error(err)
+		return nil
+	}
+	seq := joined.Head
+	if joined.Resumed {
+		seq = from.Seq
+	} else if from != nil {
+		c.t.Errorf("position %+v gave %+v", *from, joined)
+	}
+	c.expect("joined")
+	for range 20 {
+		seq++
+		c.expectSeqs(seq, seq)
+	}
+	h.Unsubscribe(c.conn, "demo", "world")
+	c.conn.Send(AppendText(nil, []byte("left")))
+	for {
+		got := c.next()
+		if got == "left" {
+			return &Position{testEpoch, seq}
+		}
+		seq++
+		if want := says(seq, seq)[0]; got != want {
+			c.t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// A reader that stops costs a bounded amount of memory, misses nothing when it reads on in time, and delays nobody.
+func TestDeliver_slowReaderIsBoundedThenCaughtUp(t *testing.T) {
+	log := newFakeLog(0)
+	const limit = 64 << 10
+	h := testHub(t, Options{Log: log, MaxPending: limit, RingBytes: 32 << 10, Tick: time.Millisecond})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	slow, quick := connectTo(t, path, conns), connectTo(t, path, conns)
+	slow.join(h, "slow", nil)
+	quick.join(h, "quick", nil)
+	const n = 3000
+	text := strings.Repeat("x", 1000)
+	for seq := int64(1); seq <= n; seq++ {
+		e := log.add()
+		e.Text = text
+		h.Deliver(e)
+		quick.expectSeqs(seq, seq)
+		if p := slow.conn.Pending(); p > limit+maxBatchBytes {
+			t.Fatalf("%d bytes pending", p)
+		}
+	}
+	if s := h.Stats(); s.Resyncs != 1 || s.Cut != 0 {
+		t.Fatalf("stats %+v", s)
+	}
+	slow.expectSeqs(1, n)
+	h.Deliver(log.add())
+	slow.expectSeqs(n+1, n+1)
+	quick.expectSeqs(n+1, n+1)
+}
+
+func TestDeliver_slowReaderIsCutTheSecondTime(t *testing.T) {
+	log := newFakeLog(0)
+	h := testHub(t, Options{Log: log, MaxPending: 32 << 10, Tick: time.Millisecond})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	slow := connectTo(t, path, conns)
+	slow.join(h, "slow", nil)
+	text := strings.Repeat("x", 1000)
+	seq := int64(0)
+	overflow := func(done func(Stats) bool) {
+		for deadline := time.Now().Add(20 * time.Second); !done(h.Stats()) && time.Now().Before(deadline); {
+			e := log.add()
+			e.Text = text
+			h.Deliver(e)
+			time.Sleep(20 * time.Microsecond)
+		}
+		if !done(h.Stats()) {
+			t.Fatalf("stats %+v", h.Stats())
+		}
+	}
+	overflow(func(s Stats) bool { return s.Resyncs == 1 })
+	for head := int64(len(log.entries)); seq < head; seq++ {
+		slow.expectSeqs(seq+1, seq+1)
+	}
+	overflow(func(s Stats) bool { return s.Cut == 1 })
+	slow.expectClose(CloseSlow)
+}
+
+func TestDeliver_largeRoomReachesEverybodyInOrder(t *testing.T) {
+	log := newFakeLog(0)
+	h := testHub(t, Options{Log: log})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	clients := make([]*client, 3*chunkSubs+7)
+	for i := range clients {
+		clients[i] = connectTo(t, path, conns)
+		clients[i].join(h, "u", nil)
+	}
+	const n = 40
+	for range n {
+		h.Deliver(log.add())
+		time.Sleep(time.Millisecond)
+	}
+	for _, c := range clients {
+		c.expectSeqs(1, n)
+	}
+}
+
+func TestRing_keepsWithinItsBytes(t *testing.T) {
+	var g ring
+	const limit = 10_000
+	for seq := int64(1); seq <= 1000; seq++ {
+		g.add(say(seq), limit)
+		if g.bytes > limit {
+			t.Fatalf("%d bytes", g.bytes)
+		}
+	}
+	if !g.covers(g.after) || g.covers(g.after-1) || g.entries[0].e.Seq != g.after+1 {
+		t.Errorf("complete after %d, oldest %d", g.after, g.entries[0].e.Seq)
+	}
+	var pos int64 = g.after
+	var all []byte
+	for pos < 1000 { // in steps, as to a client
+		var frames []byte
+		frames, pos = g.collect(lineCodec{}, "bert", pos, 1000, 100)
+		all = append(all, frames...)
+	}
+	if got := strings.Count(string(all), " say "); got != int(1000-g.after) {
+		t.Errorf("%d messages", got)
+	}
+}
+
+func TestPage_collectInSteps(t *testing.T) {
+	log := newFakeLog(100)
+	log.entries[49].Shadow = true
+	p := &page{upTo: 100, envs: log.entries}
+	p.encode(lineCodec{})
+	for _, user := range []string{"anna", "bert"} {
+		var want []string
+		for _, line := range says(31, 100) {
+			if user == "anna" || !strings.HasPrefix(line, "50 ") {
+				want = append(want, line)
+			}
+		}
+		var rec recorder
+		frames := make(chan []byte, 100)
+		for pos := int64(30); pos < 100; {
+			var part []byte
+			part, pos = p.collect(user, pos, 200)
+			frames <- part
+		}
+		close(frames)
+		rec.follow(frames)
+		if got := rec.got(); !slices.Equal(got, want) {
+			t.Errorf("%s got %q", user, got)
+		}
+	}
+}

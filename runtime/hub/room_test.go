@@ -1,0 +1,362 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/kmsctl/kms/runtime/envelope"
+)
+
+// recorder is a subscriber over a pipe that writes down the text frames it gets.
+type recorder struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (r *recorder) follow(frames chan []byte) {
+	var rest []byte
+	for p := range frames {
+		rest = append(rest, p...)
+		r.mu.Lock()
+		for len(rest) >= 2 && rest[1] < 126 && len(rest) >= 2+int(rest[1]) {
+			if rest[0] == opText {
+				r.lines = append(r.lines, string(rest[2:2+int(rest[1])]))
+			}
+			rest = rest[2+int(rest[1]):]
+		}
+		r.mu.Unlock()
+	}
+}
+
+func (r *recorder) got() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lines)
+}
+
+func record(t *testing.T, h *Hub, user string) *recorder {
+	t.Helper()
+	c, frames := pipe(t, h)
+	rec := new(recorder)
+	go rec.follow(frames)
+	err := h.Subscribe(context.Background(), c, user, testChannel, nil, func(Joined) []byte { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+func says(from, to int64) []string {
+	var want []string
+	for seq := from; seq <= to; seq++ {
+		want = append(want, fmt.Sprintf("%d say anna t%d", seq, seq))
+	}
+	return want
+}
+
+// Whatever the order, the doubles and the losses in which messages come: each is delivered once and in order.
+func TestDeliver_ordersWhateverComes(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.IntRange(1, 60).Draw(rt, "messages")
+		log := newFakeLog(n)
+		var arrivals []*envelope.Envelope
+		for _, e := range log.entries {
+			copies := rapid.IntRange(0, 3).Draw(rt, "copies")
+			for range copies {
+				line := *e
+				if line.Ref = rapid.IntRange(0, 9).Draw(rt, "ref") == 0; line.Ref {
+					line.Text = ""
+				}
+				arrivals = append(arrivals, &line)
+			}
+		}
+		arrivals = rapid.Permutation(arrivals).Draw(rt, "order")
+		all := log.entries
+		log.entries = nil // the room begins before the first
+
+		synctest.Test(t, func(t *testing.T) {
+			h := New(Options{Codec: lineCodec{}, Log: log})
+			rec := record(t, h, "bert")
+			log.mu.Lock()
+			log.entries = all
+			log.mu.Unlock()
+			for _, e := range arrivals {
+				h.Deliver(e)
+			}
+			h.Heads([]Head{{PK: 7, Tenant: "demo", Channel: "world", Epoch: testEpoch, First: 1, Seq: int64(n)}})
+			time.Sleep(time.Second)
+			synctest.Wait()
+			got := rec.got()
+			h.Close()
+			if want := says(1, int64(n)); !slices.Equal(got, want) {
+				rt.Fatalf("got %q, want %q", got, want)
+			}
+		})
+	})
+}
+
+func TestDeliver_crossingLinesNeedNoRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(0)
+		h := New(Options{Codec: lineCodec{}, Log: log})
+		defer h.Close()
+		rec := record(t, h, "bert")
+		h.Deliver(say(2))
+		time.Sleep(90 * time.Millisecond)
+		if got := rec.got(); len(got) != 0 {
+			t.Fatalf("got %q before its turn", got)
+		}
+		h.Deliver(say(1))
+		time.Sleep(time.Second)
+		if got := rec.got(); !slices.Equal(got, says(1, 2)) {
+			t.Errorf("got %q", got)
+		}
+		if reads, _ := log.counts(); reads != 0 {
+			t.Errorf("%d log reads", reads)
+		}
+	})
+}
+
+func TestDeliver_lostLineIsReadOnceAfterTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(0)
+		h := New(Options{Codec: lineCodec{}, Log: log})
+		defer h.Close()
+		recs := []*recorder{record(t, h, "bert"), record(t, h, "carl")}
+		for range 5 {
+			log.add()
+		}
+		h.Deliver(say(1))
+		h.Deliver(say(5)) // 2 to 4 are lost
+		time.Sleep(99 * time.Millisecond)
+		if reads, _ := log.counts(); reads != 0 {
+			t.Fatal("read before the wait was over")
+		}
+		time.Sleep(10 * time.Millisecond)
+		for _, rec := range recs {
+			if got := rec.got(); !slices.Equal(got, says(1, 5)) {
+				t.Errorf("got %q", got)
+			}
+		}
+		if reads, _ := log.counts(); reads != 1 {
+			t.Errorf("%d log reads", reads)
+		}
+	})
+}
+
+func TestHeads_lostLastLineIsHealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(10)
+		h := New(Options{Codec: lineCodec{}, Log: log})
+		defer h.Close()
+		rec := record(t, h, "bert")
+		log.add()
+		head, _ := log.Head(context.Background(), 7)
+		h.Heads([]Head{head})
+		time.Sleep(110 * time.Millisecond)
+		if got := rec.got(); !slices.Equal(got, says(11, 11)) {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestHeal_triesAgainWhileTheLogIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(0)
+		h := New(Options{Codec: lineCodec{}, Log: log})
+		defer h.Close()
+		rec := record(t, h, "bert")
+		log.setFail(errors.New("database is away"))
+		log.add()
+		log.add()
+		h.Deliver(say(2))
+		time.Sleep(20 * time.Second)
+		reads, _ := log.counts()
+		if reads < 5 || reads > 50 {
+			t.Errorf("%d reads in 20 s, want a backoff", reads)
+		}
+		log.setFail(nil)
+		time.Sleep(3 * time.Second)
+		if got := rec.got(); !slices.Equal(got, says(1, 2)) {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestDeliver_coalescesOnlyInBusyRooms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := New(Options{Codec: lineCodec{}, Log: newFakeLog(0)})
+		defer h.Close()
+		rec := record(t, h, "bert")
+		seq := int64(0)
+		for range 20 { // ten a second: each goes out at once
+			seq++
+			h.Deliver(say(seq))
+			synctest.Wait()
+			if got := rec.got(); len(got) != int(seq) {
+				t.Fatalf("%d messages out after %d", len(got), seq)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		quiet := h.Stats().Batches
+		for range 1000 { // a thousand a second: gathered, none longer than the tick
+			seq++
+			h.Deliver(say(seq))
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			if got := rec.got(); len(got) < int(seq)-55 {
+				t.Fatalf("%d messages out after %d", len(got), seq)
+			}
+		}
+		if busy := h.Stats().Batches - quiet; busy > 60 {
+			t.Errorf("%d batches in a busy second", busy)
+		}
+		time.Sleep(time.Second)
+		if got := rec.got(); !slices.Equal(got, says(1, seq)) {
+			t.Error("messages lost or out of order")
+		}
+	})
+}
+
+func TestDeliver_shadowOnlyToItsUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := New(Options{Codec: lineCodec{}, Log: newFakeLog(0)})
+		defer h.Close()
+		anna, bert := record(t, h, "anna"), record(t, h, "bert")
+		shadowed := say(2)
+		shadowed.Shadow = true
+		for _, e := range []*envelope.Envelope{say(3), shadowed, say(1)} { // one batch of three
+			h.Deliver(e)
+		}
+		lone := say(4)
+		lone.Shadow = true
+		time.Sleep(time.Second)
+		h.Deliver(lone)
+		time.Sleep(time.Second)
+		if got := anna.got(); !slices.Equal(got, says(1, 4)) {
+			t.Errorf("the author got %q", got)
+		}
+		if got := bert.got(); !slices.Equal(got, append(says(1, 1), says(3, 3)...)) {
+			t.Errorf("another got %q", got)
+		}
+	})
+}
+
+func TestDeliver_presenceAndUnloggedPassStraight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := New(Options{Codec: lineCodec{}, Log: newFakeLog(3)})
+		defer h.Close()
+		rec := record(t, h, "bert")
+		h.Deliver(&envelope.Envelope{Kind: envelope.Join, Tenant: "demo", Channel: "world", User: "anna"})
+		h.Deliver(&envelope.Envelope{Kind: "newer", Tenant: "demo", Channel: "world", User: "anna"})
+		time.Sleep(time.Second)
+		if got := rec.got(); !slices.Equal(got, []string{"0 join anna "}) {
+			t.Errorf("got %q", got)
+		}
+
+		c, frames := pipe(t, h)
+		none := new(recorder)
+		go none.follow(frames)
+		unlogged := Channel{PK: 8, Tenant: "demo", ID: "fast", History: "none"}
+		err := h.Subscribe(context.Background(), c, "bert", unlogged, &Position{"x", 5}, func(j Joined) []byte {
+			if j.Resumed || j.Truncated || j.Head != 0 {
+				t.Errorf("joined %+v", j)
+			}
+			return AppendText(nil, []byte("joined"))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Deliver(&envelope.Envelope{Kind: envelope.Say, Tenant: "demo", Channel: "fast", User: "anna", Text: "hi"})
+		time.Sleep(time.Second)
+		if got := none.got(); !slices.Equal(got, []string{"joined", "0 say anna hi"}) {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestDeliver_newEpochRestartsTheRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(5)
+		h := New(Options{Codec: lineCodec{}, Log: log})
+		defer h.Close()
+		rec := record(t, h, "bert")
+		stale := say(6)
+		stale.Epoch = "e0" // a late line from before
+		h.Deliver(stale)
+		time.Sleep(time.Second)
+		h.Deliver(say(6))
+		time.Sleep(time.Second)
+		if got := rec.got(); !slices.Equal(got, says(6, 6)) {
+			t.Fatalf("got %q", got)
+		}
+		log.mu.Lock()
+		log.epoch, log.entries = "e2", log.entries[:3] // restored from a backup
+		log.mu.Unlock()
+		log.add()
+		h.Deliver(log.add())
+		time.Sleep(time.Second)
+		if got := rec.got(); !slices.Equal(got, append(says(6, 6), says(5, 5)...)) {
+			t.Errorf("got %q", got)
+		}
+		if rooms := h.Rooms(); rooms[0].Channel.Epoch != "e2" || rooms[0].Head != 5 {
+			t.Errorf("room %+v", rooms[0])
+		}
+	})
+}
+
+func TestOnRoom_firstAndLast(t *testing.T) {
+	var calls []string
+	h := testHub(t, Options{OnRoom: func(ch Channel, active bool) { calls = append(calls, fmt.Sprint(ch.ID, active)) }})
+	a := connect(t, h)
+	path, conns := testServer(t, h, UpgradeOptions{})
+	b := connectTo(t, path, conns)
+	a.join(h, "anna", nil)
+	b.join(h, "bert", nil)
+	if rooms := h.Rooms(); len(rooms) != 1 || rooms[0].Subscribers != 2 {
+		t.Errorf("rooms %+v", rooms)
+	}
+	if !h.Unsubscribe(a.conn, "demo", "world") || h.Unsubscribe(a.conn, "demo", "world") {
+		t.Error("Unsubscribe tells wrongly who was in")
+	}
+	h.Deliver(say(1))
+	b.expectSeqs(1, 1)
+	a.expectNothing()
+	h.Drop(b.conn)
+	if want := []string{"worldtrue", "worldfalse"}; !slices.Equal(calls, want) {
+		t.Errorf("calls %q", calls)
+	}
+	if len(h.Rooms()) != 0 {
+		t.Error("room left behind")
+	}
+}
+
+func TestSubscribe_channelMadeAnewEvictsItsNamesake(t *testing.T) {
+	h := testHub(t, Options{})
+	a := connect(t, h)
+	a.join(h, "anna", nil)
+	newer := testChannel
+	newer.PK = 9
+	err := h.Subscribe(context.Background(), a.conn, "anna", newer, nil, func(Joined) []byte { return AppendText(nil, []byte("joined")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.expect("joined")
+	if n := a.conn.Stats().Channels; n != 1 {
+		t.Errorf("in %d channels", n)
+	}
+	h.Deliver(say(1))
+	if got := a.next(); !strings.HasPrefix(got, "1 say") {
+		t.Errorf("got %q", got)
+	}
+	a.expectNothing()
+}
