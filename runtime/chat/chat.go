@@ -189,6 +189,20 @@ func (s *Service) Changed() {
 // Stale is how long ago the changes feed was last read to its end.
 func (s *Service) Stale() time.Duration { return s.follower.Stale() }
 
+// Ready waits until the changes feed was read once: only then logins and sends are taken.
+func (s *Service) Ready(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.fresh() != nil {
+		select {
+		case <-ctx.Done():
+			return s.fresh()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
 // fresh refuses what must not go on while nobody knows what was revoked.
 func (s *Service) fresh() error {
 	if s.follower.Stale() > s.cfg.maxStale {

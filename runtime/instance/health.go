@@ -24,7 +24,7 @@ func (s *server) Health(context.Context, *pb.HealthRequest) (*pb.HealthReply, er
 		return &pb.HealthReply{Checks: []*pb.Check{{Name: "configured", Detail: "not configured"}}}, nil
 	}
 	stale := r.chat.Stale()
-	read := fmt.Sprintf("last read %v ago", stale.Round(time.Millisecond))
+	read := fmt.Sprintf("read %v ago", stale.Round(time.Millisecond))
 	reply := &pb.HealthReply{Ready: true, Checks: []*pb.Check{
 		{Name: "store", Ok: stale < staleStore, Detail: read},
 		{Name: "changes", Ok: stale < staleChanges, Detail: read},

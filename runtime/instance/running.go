@@ -57,6 +57,12 @@ func open(ctx context.Context, b Build, role string, req *pb.ConfigureRequest, l
 	}
 	r.compose(b, role, req)
 	r.serve()
+	if err := r.chat.Ready(ctx); err != nil { // the caller's deadline decides
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		r.close(ctx, "the server could not start")
+		return nil, err
+	}
 	return r, nil
 }
 
