@@ -15,6 +15,8 @@ import (
 	grunner "github.com/hashicorp/go-plugin/runner"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/kmsctl/kms/runtime/plugin"
 	"github.com/kmsctl/kms/runtime/plugin/pb"
@@ -213,6 +215,22 @@ func TestAdopt_aStrangerOnTheSocket(t *testing.T) {
 	if !alive(rec.PID) {
 		t.Error("our instance was killed over it")
 	}
+}
+
+// docs/writing-a-version.md promises that the service and one line are enough.
+func TestAdopt_aBuildWithoutGoPlugin(t *testing.T) {
+	rec, spec := startByHost(t, "plain")
+	p, err := Adopt(t.Context(), rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Client().Health(t.Context(), &pb.HealthRequest{}); status.Code(err) != codes.Unimplemented {
+		t.Errorf("got error %v", err)
+	}
+	if err := p.Stop(t.Context(), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	expectEmpty(t, spec.Dir)
 }
 
 // Every connect is checked, not only the first look: here the socket changes hands in between.

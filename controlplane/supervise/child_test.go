@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 
 	"github.com/kmsctl/kms/runtime/plugin"
 	"github.com/kmsctl/kms/runtime/plugin/pb"
@@ -82,12 +84,28 @@ func childMain(mode string) {
 	case "children":
 		startGrandchild(false)
 		startGrandchild(true)
+	case "plain":
+		servePlain()
 	case "ignoresterm": // the build's own handler for everything, and an instance that never stops
 		signal.Ignore(syscall.SIGTERM)
 	}
 	log := plugin.Begin()
 	fmt.Fprintln(log, "beginning as", mode)
 	plugin.Serve(os.Args[1], &fake{mode: mode, id: strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)})
+}
+
+// servePlain is a build without go-plugin or anything of ours but the protobuf service: docs/writing-a-version.md, followed by hand.
+func servePlain() {
+	socket := os.Getenv("PLUGIN_UNIX_SOCKET_DIR") + "/control"
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		panic(err)
+	}
+	srv := grpc.NewServer()
+	pb.RegisterInstanceServer(srv, &fake{mode: "plain", id: "plain"})
+	fmt.Printf("1|1|unix|%s|grpc|\n", socket)
+	srv.Serve(l)
+	os.Exit(0)
 }
 
 func startGrandchild(setsid bool) {
@@ -138,8 +156,11 @@ func (f *fake) Stats(context.Context, *pb.StatsRequest) (*pb.StatsReply, error) 
 }
 
 func (f *fake) Stop(ctx context.Context, _ *pb.StopRequest) (*pb.StopReply, error) {
-	if f.mode == "ignoresterm" {
+	switch f.mode {
+	case "ignoresterm":
 		time.Sleep(time.Hour)
+	case "plain":
+		time.AfterFunc(20*time.Millisecond, func() { os.Exit(0) })
 	}
 	return &pb.StopReply{}, nil
 }

@@ -254,6 +254,9 @@ func TestExited_isSeenAtOnceAndTakesTheSessionAlong(t *testing.T) {
 	p := testStart(t, "children")
 	rec := p.Record()
 	left := Leftovers(rec)
+	for _, r := range Descendants(rec.PID) { // one of them left the session: out of reach once its parent is dead
+		defer KillRecord(r)
+	}
 	if len(left) != 1 {
 		t.Fatalf("%d others in its session, want 1", len(left))
 	}
@@ -269,9 +272,4 @@ func TestExited_isSeenAtOnceAndTakesTheSessionAlong(t *testing.T) {
 		_, err := os.Stat(rec.Addr)
 		return os.IsNotExist(err)
 	})
-	for _, r := range Descendants(os.Getpid()) { // the one that left the session
-		if strings.HasSuffix(r.Exe, "/sleep") {
-			KillRecord(r)
-		}
-	}
 }
