@@ -114,7 +114,7 @@ func (p protocol) appendWelcome(b []byte, r *ua.Reply) []byte {
 func (protocol) appendSubbed(b []byte, r *ua.Reply) []byte {
 	b = ua.AppendText(append(b, `{"op":"subbed"`...), `,"ch":`, r.To.Channel)
 	j := r.Joined
-	if j.Epoch == "" {
+	if j.First == 0 { // a log begins at 1: this channel has none
 		return append(b, `,"logged":false`...)
 	}
 	b = ua.AppendText(b, `,"epoch":`, j.Epoch)
