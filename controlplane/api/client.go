@@ -71,8 +71,21 @@ func (c *Client) unreachable(err error) error {
 	return controlplane.Errorf(controlplane.Failed, "cannot reach the control plane at %q: %v", c.socket, err).WithHint("kmsctl doctor")
 }
 
+// patience bounds a call without a deadline of its own: a control plane that is stopped or stuck never answers.
+const patience = defaultTimeout + 5*time.Second
+
 // call sends one request and decodes its answer into out, unless out is nil.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	if _, has := ctx.Deadline(); !has {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	return c.patientCall(ctx, method, path, query, in, out)
+}
+
+// patientCall is call for what may take as long as it takes.
+func (c *Client) patientCall(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)

@@ -122,12 +122,12 @@ func (c *Client) NginxApply(ctx context.Context) (*controlplane.NginxReport, err
 
 // Backup copies the shared database to an absolute path on the control plane's host.
 func (c *Client) Backup(ctx context.Context, file string) error {
-	return c.call(ctx, http.MethodPost, "/backup", nil, FilePath{file}, nil)
+	return c.patientCall(ctx, http.MethodPost, "/backup", nil, FilePath{file}, nil)
 }
 
 // Restore replaces the shared database by a backup.
 func (c *Client) Restore(ctx context.Context, file string) error {
-	return c.call(ctx, http.MethodPost, "/restore", nil, FilePath{file}, nil)
+	return c.patientCall(ctx, http.MethodPost, "/restore", nil, FilePath{file}, nil)
 }
 
 // RestorePlan tells what Restore would do.

@@ -3,6 +3,7 @@ package api
 import (
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"net"
 	"regexp"
 	"strconv"
@@ -49,18 +50,15 @@ func postLink(c *call) (any, error) {
 	key := make([]byte, 32)
 	rand.Read(key) // never fails: crypto/rand ends the program instead
 	link := store.Link{Name: r.Name, Kind: r.Kind, Servers: r.Servers, TLS: r.TLS, TLSCA: r.TLSCA, Password: r.Password, Key: key,
-		Channels: r.Channels, MaxLine: r.MaxLine, State: "standby"}
-	if len(links) == 0 {
-		r.Active = true
+		Channels: r.Channels, MaxLine: r.MaxLine, State: store.LinkStandby}
+	if r.Active || len(links) == 0 {
+		link.State = store.LinkActive
 	}
 	if err := c.Store().PutLink(c.ctx, link); err != nil {
 		return nil, err
 	}
-	if r.Active {
-		if err := c.activate(link.Name); err != nil {
-			return nil, err
-		}
-		link.State = "active"
+	if link, err = c.Store().Link(c.ctx, link.Name); err != nil {
+		return nil, err
 	}
 	return linkInfo(link), c.LinksChanged(c.ctx)
 }
@@ -120,17 +118,15 @@ func (c *call) link() (*store.Link, error) {
 	return &l, err
 }
 
-// deleteLink keeps the active link: without one, versions reach each other at the log's pace only.
+// deleteLink leaves it to the store to keep the active link while there are others.
 func deleteLink(c *call) (any, error) {
 	l, err := c.link()
 	if err != nil {
 		return nil, err
 	}
-	if l.State == "active" {
-		return nil, controlplane.Errorf(controlplane.InUse, "cannot remove link %q: it is the active one", l.Name).
-			WithHint("kmsctl irc link activate OTHER")
-	}
-	if err := c.Store().DeleteLink(c.ctx, l.Name); err != nil {
+	if err := c.Store().DeleteLink(c.ctx, l.Name); errors.Is(err, store.ErrInUse) {
+		return nil, controlplane.Errorf(controlplane.InUse, "%v", err).WithHint("kmsctl irc link activate OTHER")
+	} else if err != nil {
 		return nil, err
 	}
 	return nil, c.LinksChanged(c.ctx)
@@ -141,32 +137,11 @@ func activateLink(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.activate(l.Name); err != nil {
+	l.State = store.LinkActive // which puts the others on standby
+	if err := c.Store().PutLink(c.ctx, *l); err != nil {
 		return nil, err
 	}
 	return nil, c.LinksChanged(c.ctx)
-}
-
-// activate makes one link active and all others stand by.
-func (c *call) activate(name string) error {
-	links, err := c.Store().Links(c.ctx)
-	if err != nil {
-		return err
-	}
-	for _, l := range links {
-		state := "standby"
-		if l.Name == name {
-			state = "active"
-		}
-		if l.State == state {
-			continue
-		}
-		l.State = state
-		if err := c.Store().PutLink(c.ctx, l); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func testLink(c *call) (any, error) {

@@ -1,19 +1,16 @@
 package api
 
 import (
-	"cmp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/kmsctl/kms/runtime/ngword"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
-const (
-	maxNGWord = 256  // bytes
-	maxNGText = 4096 // bytes of a text under test
-)
+const maxNGText = 4096 // bytes of a text under test
 
 func getNGWords(c *call) (any, error) {
 	id, err := c.tenant()
@@ -26,7 +23,7 @@ func getNGWords(c *call) (any, error) {
 	}
 	list := NGList{Tenant: id, Revision: revision, Words: make([]NGWord, 0, len(entries))}
 	for _, e := range entries {
-		list.Words = append(list.Words, NGWord{Word: e.Word, Kind: string(e.Kind), Action: string(e.Action), Mode: string(e.Mode)})
+		list.Words = append(list.Words, NGWord{Word: e.Word, Kind: e.Kind, Action: e.Action, Mode: e.Mode})
 	}
 	return list, nil
 }
@@ -59,19 +56,20 @@ func patchNGWords(c *call) (any, error) {
 	return NGList{Tenant: id, Revision: revision, Words: some(change.Add)}, err
 }
 
-// ngEntry fills in what a word leaves out and checks what it says.
+// ngEntry checks a word before the store does, to say what is wrong as a mistake of the caller's. What is left out the store
+// fills in.
 func ngEntry(w NGWord) (store.NGEntry, error) {
-	w.Kind, w.Action, w.Mode = cmp.Or(w.Kind, "word"), cmp.Or(w.Action, "mask"), cmp.Or(w.Mode, "auto")
-	if strings.TrimSpace(w.Word) == "" || len(w.Word) > maxNGWord || !utf8.ValidString(w.Word) {
-		return store.NGEntry{}, badRequest("bad NG word %q: want 1 to %d bytes of UTF-8", clip(w.Word, 80), maxNGWord)
+	if strings.TrimSpace(w.Word) != w.Word || w.Word == "" || !utf8.ValidString(w.Word) || utf8.RuneCountInString(w.Word) > store.MaxNGWord ||
+		strings.ContainsFunc(w.Word, unicode.IsControl) {
+		return store.NGEntry{}, badRequest("bad NG word %q: want 1 to %d characters, no control characters, no space at the ends", clip(w.Word, 80), store.MaxNGWord)
 	}
-	if err := oneOf("kind", w.Kind, "word", "allow"); err != nil {
+	if err := oneOf("kind", w.Kind, "", store.NGWord, store.NGAllow); err != nil {
 		return store.NGEntry{}, err
 	}
-	if err := oneOf("action", w.Action, "reject", "mask", "flag", "shadow"); err != nil {
+	if err := oneOf("action", w.Action, "", store.NGReject, store.NGMask, store.NGFlag, store.NGShadow); err != nil {
 		return store.NGEntry{}, err
 	}
-	if err := oneOf("mode", w.Mode, "auto", "word", "substring"); err != nil {
+	if err := oneOf("mode", w.Mode, "", store.NGModeAuto, store.NGModeWord, store.NGModeSubstring); err != nil {
 		return store.NGEntry{}, err
 	}
 	return store.NGEntry{Word: w.Word, Kind: w.Kind, Action: w.Action, Mode: w.Mode}, nil
@@ -109,5 +107,5 @@ func oneOf(what, value string, allowed ...string) error {
 	if slices.Contains(allowed, value) {
 		return nil
 	}
-	return badRequest("bad %s %q: want one of %s", what, value, strings.Join(allowed, ", "))
+	return badRequest("bad %s %q: want one of %s", what, value, strings.TrimPrefix(strings.Join(allowed, ", "), ", "))
 }

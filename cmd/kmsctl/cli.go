@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/api"
+	"github.com/kmsctl/kms/controlplane/config"
+)
+
+// cli is what every command shares: the streams, the global flags and the connection.
+type cli struct {
+	in       *os.File
+	out, err io.Writer
+	inTTY    bool
+	outTTY   bool
+	errTTY   bool
+	color    bool
+
+	output  string
+	quiet   bool
+	home    string
+	config  string
+	message string
+	yes     bool
+	timeout time.Duration
+
+	command string // path of the command that runs, for hints
+	client  *api.Client
+	now     func() time.Time
+}
+
+func newCLI(in *os.File, out, errOut io.Writer) *cli {
+	c := &cli{in: in, out: out, err: errOut, now: time.Now}
+	c.inTTY, c.outTTY, c.errTTY = isTerminal(in), isTerminal(out), isTerminal(errOut)
+	c.color = c.outTTY && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return c
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && f != nil && term.IsTerminal(int(f.Fd()))
+}
+
+var formats = []string{"table", "wide", "json", "yaml"}
+
+func (c *cli) globalFlags(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.StringVarP(&c.output, "output", "o", "table", "output: table, wide, json or yaml")
+	f.BoolVarP(&c.quiet, "quiet", "q", false, "print only what a script needs: names, made secrets")
+	f.StringVar(&c.home, "home", "", "directory of the state (KMS_HOME; default ./var)")
+	f.StringVar(&c.config, "config", "", "configuration file (KMS_CONFIG)")
+	f.DurationVar(&c.timeout, "timeout", 0, "give up waiting after this long, as 90s (exit code 3)")
+	complete(root, "output", formats...)
+}
+
+// prepare runs before every command.
+func (c *cli) prepare(cmd *cobra.Command, _ []string) error {
+	c.command = cmd.CommandPath()
+	if !slices.Contains(formats, c.output) {
+		return controlplane.Errorf(controlplane.Usage, "bad --output %q: want one of %s", c.output, strings.Join(formats, ", "))
+	}
+	if c.timeout < 0 {
+		return controlplane.Errorf(controlplane.Usage, "bad --timeout %s: want more than 0", c.timeout)
+	}
+	if c.config == "" {
+		c.config = os.Getenv("KMS_CONFIG")
+	}
+	if c.timeout > 0 {
+		ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
+		context.AfterFunc(ctx, cancel)
+		cmd.SetContext(ctx)
+	}
+	return nil
+}
+
+// load reads the settings, with the flags of `up` and its like.
+func (c *cli) load(flags map[string]string) (*config.Config, error) {
+	all := map[string]string{}
+	for name, value := range flags {
+		all[name] = value
+	}
+	if c.home != "" {
+		all["home"] = c.home
+	}
+	cfg, err := config.Load(c.config, os.Environ(), all)
+	if err != nil {
+		return nil, controlplane.Errorf(controlplane.Usage, "%v", err).WithHint("kmsctl config show --help")
+	}
+	return cfg, nil
+}
+
+// api returns the client of this host's control plane. It does not connect yet.
+func (c *cli) api() (*api.Client, error) {
+	if c.client == nil {
+		cfg, err := c.load(nil)
+		if err != nil {
+			return nil, err
+		}
+		c.client = api.Dial(cfg.Paths().ControlSocket())
+		c.client.Message = c.message
+	}
+	return c.client, nil
+}
+
+// with makes the RunE of a command that needs the control plane.
+func (c *cli) with(do func(ctx context.Context, k *api.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		k, err := c.api()
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		return do(cmd.Context(), k, args)
+	}
+}
+
+// say tells a person what was done; scripts that want none of it use --quiet or a format for programs.
+func (c *cli) say(format string, args ...any) {
+	if !c.quiet && !c.forPrograms() {
+		fmt.Fprintln(c.out, clean(fmt.Sprintf(format, args...)))
+	}
+}
+
+// note tells what is going on, on stderr.
+func (c *cli) note(format string, args ...any) {
+	if !c.quiet {
+		fmt.Fprintln(c.err, clean(fmt.Sprintf(format, args...)))
+	}
+}
+
+func (c *cli) forPrograms() bool { return c.output == "json" || c.output == "yaml" }
+
+// change adds the flag that every command with an entry in the audit trail has.
+func (c *cli) change(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVarP(&c.message, "message", "m", "", "why, for the audit trail")
+	return cmd
+}
+
+// destructive adds --yes on top of change.
+func (c *cli) destructive(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVarP(&c.yes, "yes", "y", false, "do it without asking")
+	return c.change(cmd)
+}
+
+// confirm asks a person, and refuses to guess for a script.
+func (c *cli) confirm(format string, args ...any) error {
+	if c.yes {
+		return nil
+	}
+	question := clean(fmt.Sprintf(format, args...))
+	if !c.inTTY || !c.errTTY {
+		return controlplane.Errorf(controlplane.Usage, "cannot ask without a terminal: %s?", question).WithHint("add --yes when you mean it")
+	}
+	fmt.Fprintf(c.err, "%s? [y/N] ", question)
+	line, _ := bufio.NewReader(c.in).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+		return nil
+	}
+	return controlplane.Errorf(controlplane.Failed, "not confirmed, nothing was changed")
+}
+
+// readSecret reads one line from stdin: secrets never stand on a command line, where ps and histories show them.
+func (c *cli) readSecret(what string) (string, error) {
+	if c.inTTY {
+		fmt.Fprintf(c.err, "%s: ", what)
+		text, err := term.ReadPassword(int(c.in.Fd()))
+		fmt.Fprintln(c.err)
+		if err != nil {
+			return "", controlplane.Errorf(controlplane.Failed, "cannot read %s: %v", what, err)
+		}
+		return string(text), nil
+	}
+	line, err := bufio.NewReader(io.LimitReader(c.in, 64<<10)).ReadString('\n')
+	line = strings.TrimRight(line, "\r\n")
+	if line == "" || err != nil && err != io.EOF {
+		return "", controlplane.Errorf(controlplane.Usage, "cannot read %s: stdin is empty", what)
+	}
+	return line, nil
+}

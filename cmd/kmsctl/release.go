@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/api"
+)
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// release plans or starts a release, follows it to its end and tells how it went.
+func (c *cli) release(ctx context.Context, k *api.Client, r controlplane.ReleaseRequest) error {
+	if r.DryRun {
+		plan, err := k.Plan(ctx, r)
+		if err != nil {
+			return err
+		}
+		return c.plan(plan)
+	}
+	begun, err := k.Start(ctx, r)
+	if err != nil {
+		return err
+	}
+	return c.follow(ctx, k, begun)
+}
+
+// follow tells a release's steps until it has ended. Ctrl-C and --timeout end the telling, not the release.
+func (c *cli) follow(ctx context.Context, k *api.Client, begun *controlplane.Release) error {
+	c.note("release %d: %s %s", begun.ID, begun.Kind, begun.Version)
+	ended, err := k.Follow(ctx, begun.ID, c.step)
+	if err != nil {
+		return err
+	}
+	if c.forPrograms() {
+		if err := c.encode(ended); err != nil {
+			return err
+		}
+	}
+	return c.verdict(ended)
+}
+
+// verdict says what came of a release and how to take it back.
+func (c *cli) verdict(r *controlplane.Release) error {
+	switch r.State {
+	case controlplane.ReleaseDone:
+	case controlplane.ReleaseRunning:
+		return controlplane.Errorf(controlplane.TimedOut, "release %d still runs", r.ID).WithHint("kmsctl show %d --follow", r.ID)
+	case controlplane.ReleaseSuperseded:
+		return controlplane.Errorf(controlplane.Failed, "release %d of %s was superseded by a newer one", r.ID, r.Version).WithHint("kmsctl history %s", r.Version)
+	default:
+		e := controlplane.Errorf(controlplane.Failed, "release %d of %s came to nothing", r.ID, r.Version)
+		if r.Error != nil {
+			e = r.Error
+		}
+		if e.Hint == "" {
+			e = e.WithHint("kmsctl show %d", r.ID)
+		}
+		return e
+	}
+	if c.quiet {
+		if !c.forPrograms() {
+			fmt.Fprintln(c.out, r.ID)
+		}
+		return nil
+	}
+	if r.Kind == controlplane.KindRetire {
+		c.say("%s is retired (release %d)", r.Version, r.ID)
+	} else {
+		c.say("%s serves build %s %s (release %d)", r.Version, short(r.Build), r.Label, r.ID)
+	}
+	if r.Undo != "" {
+		c.say("undo: %s", r.Undo)
+	}
+	return nil
+}
+
+// plan prints what would be done. Exit code 10 says that something would.
+func (c *cli) plan(p *controlplane.Plan) error {
+	if c.forPrograms() {
+		if err := c.encode(p); err != nil {
+			return err
+		}
+	} else if !c.quiet {
+		c.printPlan(p)
+	}
+	if len(p.Steps) > 0 {
+		return errChanges
+	}
+	return nil
+}
+
+func (c *cli) printPlan(p *controlplane.Plan) {
+	if len(p.Steps) == 0 {
+		c.say("nothing would change")
+		return
+	}
+	if p.Version != "" {
+		c.say("%s: %s -> %s", p.Version, dash(short(p.From)), dash(short(p.To)))
+	}
+	for i, step := range p.Steps {
+		c.say("%3d. %s", i+1, step)
+	}
+	for _, holder := range p.Holders {
+		c.say("  held by %s", holder)
+	}
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kmsctl/kms/controlplane/api"
+)
+
+func newTenant(c *cli) *cobra.Command {
+	return group("tenant", "Manage tenants: the games that share this KMS", `  kmsctl tenant add dragon --name 'ドラゴン物語'
+  kmsctl tenant list`, newTenantAdd(c), newTenantList(c), newTenantState(c, "suspend", "Close a tenant's connections and refuse its logins", (*api.Client).SuspendTenant),
+		newTenantState(c, "resume", "Take a suspension back", (*api.Client).ResumeTenant), newTenantRemove(c))
+}
+
+func newTenantAdd(c *cli) *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "add TENANT",
+		Short: "Add a tenant",
+		Example: `  kmsctl tenant add dragon --name 'ドラゴン物語'
+  kmsctl key add dragon --label 'game server'`,
+		Args: args(1, 1),
+		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
+			t, err := k.AddTenant(ctx, api.NewTenant{ID: args[0], Name: name})
+			if err != nil {
+				return err
+			}
+			if c.forPrograms() {
+				return c.encode(t)
+			}
+			c.say("tenant %s added; an API key for its game servers: kmsctl key add %s", t.ID, t.ID)
+			return nil
+		}),
+	}
+	cmd.Flags().StringVar(&name, "name", "", "display name (default: TENANT)")
+	return c.change(cmd)
+}
+
+func newTenantList(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the tenants",
+		Example: "  kmsctl tenant list",
+		Args:    args(0, 0),
+		RunE: c.with(func(ctx context.Context, k *api.Client, _ []string) error {
+			list, err := k.Tenants(ctx)
+			if err != nil {
+				return err
+			}
+			t := table{data: list, empty: "no tenants yet: kmsctl tenant add TENANT", columns: []column{{title: "TENANT", flex: true}, {title: "NAME", flex: true}, {title: "STATE"}, {title: "AGE"}}}
+			for _, tenant := range list {
+				t.rows = append(t.rows, []string{tenant.ID, tenant.Name, tenant.State, c.age(tenant.CreatedAt)})
+			}
+			return c.print(t)
+		}),
+	}
+}
+
+func newTenantState(c *cli, verb, short string, do func(*api.Client, context.Context, string) error) *cobra.Command {
+	return c.change(&cobra.Command{
+		Use:     verb + " TENANT",
+		Short:   short,
+		Example: "  kmsctl tenant " + verb + " dragon --message 'contract'",
+		Args:    args(1, 1),
+		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
+			if err := do(k, ctx, args[0]); err != nil {
+				return err
+			}
+			c.say("tenant %s: %s done", args[0], verb)
+			return nil
+		}),
+		ValidArgsFunction: c.names(false, tenantNames),
+	})
+}
+
+func newTenantRemove(c *cli) *cobra.Command {
+	return c.destructive(&cobra.Command{
+		Use:     "remove TENANT",
+		Aliases: []string{"delete"},
+		Short:   "Remove a tenant with its keys, tokens, channels and NG words",
+		Example: "  kmsctl tenant remove dragon --yes --message 'game closed'",
+		Args:    args(1, 1),
+		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
+			if err := c.confirm("remove tenant %s with all that is its own", args[0]); err != nil {
+				return err
+			}
+			if err := k.RemoveTenant(ctx, args[0]); err != nil {
+				return err
+			}
+			c.say("tenant %s removed", args[0])
+			return nil
+		}),
+		ValidArgsFunction: c.names(false, tenantNames),
+	})
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kmsctl/kms/controlplane"
+)
+
+func newUp(c *cli) *cobra.Command {
+	cmd := settings(&cobra.Command{
+		Use:   "up",
+		Short: "Bring up a whole KMS on this machine, in the foreground",
+		Long: `Up runs the control plane with a supervised nginx and IRC server, deploys the builds it finds beside kmsctl, and makes the
+tenant demo. Ctrl-C stops all of it; the next up finds everything as it was left.`,
+		Example: `  kmsctl up
+  kmsctl up --home ./var --http 127.0.0.1:9080
+  KMS_STORE=mysql://kms:secret@127.0.0.1:3306/kms kmsctl up`,
+		Args: args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.daemon(cmd, daemonOptions{Supervise: true, Demo: true, Ready: c.tellReady, Progress: func(text string) { c.note("%s", text) }})
+		},
+	})
+	return cmd
+}
+
+func newServer(c *cli) *cobra.Command {
+	return settings(&cobra.Command{
+		Use:   "server",
+		Short: "Run the control plane of a production host",
+		Long: `Server runs the control plane beside the system's nginx and an IRC network of its own. Versions outlive it: the next server
+adopts them.`,
+		Example: `  kmsctl server --home /var/lib/kms --run /run/kms
+  kmsctl server --config /etc/kms/kms.yaml`,
+		Args: args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.daemon(cmd, daemonOptions{}) },
+	})
+}
+
+// daemon runs the control plane until a signal comes.
+func (c *cli) daemon(cmd *cobra.Command, o daemonOptions) error {
+	cfg, err := c.loadFor(cmd)
+	if err != nil {
+		return err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.String("log.level"))); err != nil {
+		return controlplane.Errorf(controlplane.Usage, "bad log.level %q", cfg.String("log.level"))
+	}
+	if o.Supervise && level < slog.LevelWarn && c.errTTY {
+		level = slog.LevelWarn // people read the table; the whole log is in a file
+	}
+	o.Config, o.Version = cfg, thisVersion().Version
+	o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return runDaemon(cmd.Context(), o)
+}
+
+// tellReady ends the start of up: what runs where, the chat page, and what to type next.
+func (c *cli) tellReady(st controlplane.Status) {
+	if c.quiet {
+		return
+	}
+	if c.forPrograms() {
+		c.encodeLine(st)
+		return
+	}
+	if err := c.printReady(c.out, &st); err != nil {
+		c.note("%v", err)
+	}
+}
