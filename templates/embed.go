@@ -6,5 +6,5 @@ import "embed"
 
 // FS holds the templates by folder.
 //
-//go:embed nginx systemd web
+//go:embed irc nginx systemd web
 var FS embed.FS

@@ -166,7 +166,7 @@ func (b *Bus) Reload(links []Link) {
 	}
 }
 
-// Ping measures the way to the server and back, behind everything that is queued.
+// Ping measures the way to the server and back. The answer also says that the server knows of every Join and Leave before it.
 func (b *Bus) Ping(ctx context.Context) (time.Duration, error) {
 	n := b.out.Load()
 	if n == nil {

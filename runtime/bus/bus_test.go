@@ -84,13 +84,10 @@ func (p *peer) waitUp(t testing.TB) {
 // settled waits until the server has taken all that the peer has asked for.
 func (p *peer) settled(t testing.TB) {
 	t.Helper()
-	for range 2 { // commands go before joins within one round of the writer
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		_, err := p.Ping(ctx)
-		cancel()
-		if err != nil {
-			t.Fatalf("cannot ping: %v", err)
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := p.Ping(ctx); err != nil {
+		t.Fatalf("cannot ping: %v", err)
 	}
 }
 

@@ -91,17 +91,17 @@ func (w *writer) take() work {
 }
 
 func (w *writer) round(todo *work) error {
-	for _, text := range todo.control {
-		if err := w.emit(text, nil, nil); err != nil {
-			return err
-		}
-	}
 	slices.Sort(todo.join) // the control channel first
 	if err := w.channels("JOIN ", todo.join, todo.lineLen); err != nil {
 		return err
 	}
 	if err := w.channels("PART ", todo.part, todo.lineLen); err != nil {
 		return err
+	}
+	for _, text := range todo.control {
+		if err := w.emit(text, nil, nil); err != nil {
+			return err
+		}
 	}
 	if todo.registered && !w.asked {
 		w.asked = true

@@ -1,0 +1,276 @@
+package irclink
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kmsctl/kms/runtime/bus"
+	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/testkit"
+)
+
+var kinds = []string{bus.InspIRCd, bus.NgIRCd}
+
+// startServer runs a server from what Render and Command give.
+func startServer(t *testing.T, kind string, o ServerOptions) {
+	t.Helper()
+	program := testkit.Need(t, kind)
+	o.Dir = testkit.ShortDir(t)
+	text, err := Render(kind, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(o.Dir, kind+".conf")
+	if err := os.WriteFile(conf, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	argv := Command(kind, program, conf)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-done
+		if t.Failed() {
+			t.Logf("%s\n%s", text, out.String())
+		}
+	})
+	testkit.Eventually(t, 10*time.Second, kind+" listens", func() bool {
+		c, err := net.Dial("tcp", o.Listen)
+		if err != nil {
+			return false
+		}
+		c.Close()
+		return true
+	})
+}
+
+func loopback(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
+
+func testLink(t *testing.T, kind, password string, servers ...string) bus.Link {
+	t.Helper()
+	l, err := NewLink("main", kind, servers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Password = password
+	return BusLink(l)
+}
+
+func deadline(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestGeneratedServer_servesAsBus(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			o := ServerOptions{Name: "irc.kms.internal", Listen: loopback(t), Password: `a"b&c<d>#;\{}%$x` + "'"}
+			startServer(t, kind, o)
+			link := testLink(t, kind, o.Password, o.Listen)
+			report, err := Test(deadline(t, 15*time.Second), link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !report.OK || report.Server != o.Listen || report.MaxLine != MaxLine(kind) || report.RoundTrip <= 0 || report.Software == "" {
+				t.Errorf("report %+v", report)
+			}
+			wrong := link
+			wrong.Password = "wrong"
+			report, err = Test(deadline(t, 3*time.Second), wrong)
+			if err == nil || report.OK || report.Problem == "" || strings.Contains(report.Problem, "wrong") {
+				t.Errorf("with the wrong password: %+v, %v", report, err)
+			}
+		})
+	}
+}
+
+func TestGeneratedServer_newPasswordsWork(t *testing.T) {
+	for _, kind := range kinds {
+		o := ServerOptions{Name: "irc.kms.internal", Listen: loopback(t), Password: NewPassword()}
+		startServer(t, kind, o)
+		link := testLink(t, kind, o.Password, o.Listen)
+		if _, err := Test(deadline(t, 15*time.Second), link); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		link.Password = o.Password[:len(o.Password)-1]
+		if _, err := Test(deadline(t, 2*time.Second), link); err == nil {
+			t.Errorf("%s takes a password that lacks its last character", kind)
+		}
+	}
+}
+
+func TestTest_findsLinesThatAreCut(t *testing.T) {
+	o := ServerOptions{Name: "irc.kms.internal", Listen: loopback(t)}
+	startServer(t, bus.NgIRCd, o)
+	link := testLink(t, bus.NgIRCd, "", o.Listen)
+	link.MaxLine = 1024
+	report, err := Test(deadline(t, 15*time.Second), link)
+	if err == nil || !strings.Contains(report.Problem, "1024 bytes") {
+		t.Errorf("report %+v, %v", report, err)
+	}
+}
+
+func TestGeneratedServer_speaksTLS(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			ca, files := certificate(t)
+			o := ServerOptions{Name: "irc.kms.internal", Listen: loopback(t), Password: "secret", TLS: &files}
+			startServer(t, kind, o)
+			link := testLink(t, kind, o.Password, o.Listen)
+			link.TLS, link.TLSCA = true, ca
+			if _, err := Test(deadline(t, 15*time.Second), link); err != nil {
+				t.Fatal(err)
+			}
+			otherCA, _ := certificate(t)
+			link.TLSCA = otherCA
+			if _, err := Test(deadline(t, 2*time.Second), link); err == nil || !strings.Contains(err.Error(), "certificate") {
+				t.Errorf("a server of another CA: %v", err)
+			}
+		})
+	}
+}
+
+// certificate makes a self-signed one for 127.0.0.1 and returns it and its files.
+func certificate(t *testing.T) (string, TLS) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "kms test"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	dir := testkit.ShortDir(t)
+	files := TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	if err := os.WriteFile(files.Cert, cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return string(cert), files
+}
+
+// Two linked servers, a process on each: what one publishes the other hears.
+func TestGeneratedServers_link(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			name := []string{"irc1.kms.internal", "irc2.kms.internal"}
+			listen, link := []string{loopback(t), loopback(t)}, []string{loopback(t), loopback(t)}
+			for i := range 2 {
+				startServer(t, kind, ServerOptions{
+					Name: name[i], Listen: listen[i], Password: "secret", LinkListen: link[i], LinkPassword: "between&servers",
+					Peers: []Peer{{Name: name[1-i], Address: link[1-i], Connect: i == 0}},
+				})
+			}
+			var heard atomic.Int64
+			here := testLink(t, kind, "secret", listen[0])
+			there := here
+			there.Servers = listen[1:]
+			a := bus.Open(bus.Config{Link: here, Nick: "a"})
+			defer a.Close()
+			b := bus.Open(bus.Config{Link: there, Nick: "b", Receive: func(*envelope.Envelope) { heard.Add(1) }})
+			defer b.Close()
+			testkit.Eventually(t, 30*time.Second, "a line crosses the link", func() bool {
+				a.Publish(&envelope.Envelope{Kind: envelope.Change})
+				time.Sleep(50 * time.Millisecond)
+				return heard.Load() > 0
+			})
+		})
+	}
+}
+
+func TestRender_refusesWhatWouldBreakOut(t *testing.T) {
+	good := ServerOptions{Name: "irc.kms.internal", Listen: "127.0.0.1:6667", Password: "x", Dir: "/var/lib/kms/irc", LinkListen: "127.0.0.1:7000", LinkPassword: "y"}
+	for _, kind := range kinds {
+		if _, err := Render(kind, good); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		for what, change := range map[string]func(*ServerOptions){
+			"name with a quote":        func(o *ServerOptions) { o.Name = `irc.kms"><oper ` },
+			"name without a dot":       func(o *ServerOptions) { o.Name = "irc" },
+			"name with a line break":   func(o *ServerOptions) { o.Name = "irc.kms\n" },
+			"host name":                func(o *ServerOptions) { o.Listen = "localhost:6667" },
+			"port with more":           func(o *ServerOptions) { o.Listen = "127.0.0.1:6667\nx" },
+			"no port":                  func(o *ServerOptions) { o.Listen = "127.0.0.1" },
+			"password with line break": func(o *ServerOptions) { o.Password = "x\n[Operator]" },
+			"password with a space":    func(o *ServerOptions) { o.Password = "x y" },
+			"long password":            func(o *ServerOptions) { o.Password = strings.Repeat("x", 65) },
+			"relative directory":       func(o *ServerOptions) { o.Dir = "irc" },
+			"directory with a quote":   func(o *ServerOptions) { o.Dir = `/var/"lib` },
+			"certificate":              func(o *ServerOptions) { o.TLS = &TLS{Cert: "/x\n", Key: "/y"} },
+			"link password":            func(o *ServerOptions) { o.LinkPassword = "\r" },
+			"peer's name":              func(o *ServerOptions) { o.Peers = []Peer{{Name: "x", Address: "127.0.0.1:1"}} },
+			"peer's address":           func(o *ServerOptions) { o.Peers = []Peer{{Name: "x.y", Address: ":1"}} },
+			"peers without a password": func(o *ServerOptions) {
+				o.LinkPassword, o.Peers = "", []Peer{{Name: "x.y", Address: "127.0.0.1:1"}}
+			},
+		} {
+			bad := good
+			change(&bad)
+			if text, err := Render(kind, bad); err == nil {
+				t.Errorf("%s: %s passes:\n%s", kind, what, text)
+			}
+		}
+	}
+	if _, err := Render("unreal", good); err == nil {
+		t.Error("an unknown kind passes")
+	}
+}
+
+func TestNewLink(t *testing.T) {
+	a, err := NewLink("main", "inspircd", []string{"127.0.0.1:6667"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := NewLink("main", "inspircd", []string{"127.0.0.1:6667"})
+	if err != nil || string(a.Key) == string(b.Key) || len(a.Key) != 32 {
+		t.Errorf("keys %x and %x, %v", a.Key, b.Key, err)
+	}
+	for _, servers := range [][]string{nil, {"nowhere"}, {"a b:1"}} {
+		if _, err := NewLink("main", "inspircd", servers); err == nil {
+			t.Errorf("servers %q pass", servers)
+		}
+	}
+}
