@@ -134,24 +134,30 @@ func launch(ctx context.Context, rec Record, build func() *exec.Cmd) (*task, err
 		return nil, err
 	}
 	rec.PID, rec.BootID = cmd.Process.Pid, boot
-	if pidfd < 0 {
-		pidfd, err = unix.PidfdOpen(rec.PID, 0)
-	}
-	var s stat
-	if err == nil {
-		s, err = readStat(rec.PID) // a zombie has one too, and it stays until we reap it
-	}
-	var t *task
-	if err == nil {
-		rec.StartTicks = s.ticks
-		t, err = newTask(rec, pidfd, cmd)
-	}
+	t, err := watchable(rec, pidfd, cmd)
 	if err != nil {
 		unix.Kill(-rec.PID, unix.SIGKILL)
 		cmd.Wait()
 		return nil, fmt.Errorf("cannot watch the new process: %v", err)
 	}
 	return t, nil
+}
+
+// watchable makes the task of our own new child. It cannot vanish meanwhile: it stays, as a zombie if need be, until we reap it.
+func watchable(rec Record, pidfd int, cmd *exec.Cmd) (*task, error) {
+	if pidfd < 0 { // neither every kernel nor every sandbox gives one with the clone
+		var err error
+		if pidfd, err = unix.PidfdOpen(rec.PID, 0); err != nil {
+			return nil, err
+		}
+	}
+	s, err := readStat(rec.PID)
+	if err != nil {
+		unix.Close(pidfd)
+		return nil, err
+	}
+	rec.StartTicks = s.ticks
+	return newTask(rec, pidfd, cmd)
 }
 
 // runner is what go-plugin starts an instance through.

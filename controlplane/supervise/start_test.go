@@ -273,3 +273,57 @@ func TestExited_isSeenAtOnceAndTakesTheSessionAlong(t *testing.T) {
 		return os.IsNotExist(err)
 	})
 }
+
+// Right after an artifact was stored, a fork elsewhere in the control plane may hold it open for writing for a moment.
+func TestStart_waitsOutTextFileBusy(t *testing.T) {
+	exe, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := t.TempDir() + "/build"
+	if err := os.WriteFile(path, exe, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(20*time.Millisecond, func() { f.Close() }).Stop()
+	_, err = Describe(t.Context(), path) // true prints no JSON, but it ran
+	if err == nil || !strings.Contains(err.Error(), "no JSON object") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestProcess_leavesNoDescriptorBehind(t *testing.T) {
+	count := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	cycle := func() {
+		p := testStart(t, "normal")
+		p.Detach()
+		a, err := Adopt(t.Context(), p.Record())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Stop(t.Context(), 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Start(t.Context(), testSpec(t, "dies")); err == nil {
+			t.Fatal("started")
+		}
+		if _, err := Start(t.Context(), testSpec(t, "chatty")); err == nil {
+			t.Fatal("started")
+		}
+	}
+	cycle()
+	before := count()
+	for range 3 {
+		cycle()
+	}
+	testkit.Eventually(t, 5*time.Second, fmt.Sprintf("no more than %d descriptors are open", before), func() bool { return count() <= before })
+}

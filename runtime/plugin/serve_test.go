@@ -43,7 +43,11 @@ func TestMain(m *testing.M) {
 
 type instance struct{ pb.UnimplementedInstanceServer }
 
+// stderr is descriptor 2 as a library may have kept it, from before go-plugin swapped os.Stderr.
+var stderr = os.Stderr
+
 func (*instance) Identify(context.Context, *pb.IdentifyRequest) (*pb.IdentifyReply, error) {
+	fmt.Fprintln(stderr, "identify")
 	out, err := exec.Command("grep", "SigIgn", "/proc/self/status").Output()
 	if err != nil {
 		return nil, err
@@ -80,16 +84,19 @@ type testChild struct {
 	exited chan struct{}
 }
 
-func startChild(t *testing.T, claim time.Duration, env ...string) *testChild {
+func startChild(t *testing.T, claim time.Duration, change ...func(*exec.Cmd)) *testChild {
 	t.Helper()
 	c := &testChild{log: &lockedBuffer{}, exited: make(chan struct{})}
 	c.cmd = exec.Command(os.Args[0], "ua")
-	c.cmd.Env = append([]string{
+	c.cmd.Env = []string{
 		childEnv + "=1", claimEnv + "=" + claim.String(),
 		Handshake.MagicCookieKey + "=" + Handshake.MagicCookieValue,
 		"PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_UNIX_SOCKET_DIR=" + testkit.ShortDir(t), "PATH=" + os.Getenv("PATH"),
-	}, env...)
+	}
 	c.cmd.Stderr = c.log
+	for _, f := range change {
+		f(c.cmd)
+	}
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -112,6 +119,10 @@ func startChild(t *testing.T, claim time.Duration, env ...string) *testChild {
 		c.client = pb.NewInstanceClient(conn)
 	}
 	return c
+}
+
+func withEnv(v string) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, v) }
 }
 
 func (c *testChild) expectExit(t *testing.T, within time.Duration, code int, logged string) {
@@ -144,6 +155,9 @@ func TestServe_leavesUnlessConfigured(t *testing.T) {
 	if _, err := c.client.Identify(t.Context(), &pb.IdentifyRequest{}); err != nil { // no claim yet
 		t.Fatal(err)
 	}
+	c.expectExit(t, 5*time.Second, 0, "not configured in time")
+
+	c = startChild(t, claim)
 	if _, err := c.client.Configure(t.Context(), &pb.ConfigureRequest{Set: "bad"}); err == nil {
 		t.Fatal("configured as a bad set")
 	}
@@ -189,8 +203,22 @@ func TestServe_childrenInheritNoIgnoredSIGPIPE(t *testing.T) {
 	if ignored&(1<<(unix.SIGPIPE-1)) != 0 {
 		t.Errorf("a grandchild ignores SIGPIPE: %q", id.Label)
 	}
-	unix.Kill(c.cmd.Process.Pid, unix.SIGPIPE)
-	c.expectAlive(t, 100*time.Millisecond)
+}
+
+// Go dies of a broken pipe on descriptors 1 and 2 unless SIGPIPE is caught.
+func TestServe_survivesABrokenStderr(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	c := startChild(t, time.Minute, func(cmd *exec.Cmd) { cmd.Stderr = w })
+	for range 2 {
+		if _, err := c.client.Identify(t.Context(), &pb.IdentifyRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestServe_stopsInOrderOnTERM(t *testing.T) {
@@ -220,17 +248,17 @@ func TestServe_survivesAPanickingCall(t *testing.T) {
 }
 
 func TestServe_tellsPeopleWhoStartItByHand(t *testing.T) {
-	c := startChild(t, time.Minute, Handshake.MagicCookieKey+"=")
+	c := startChild(t, time.Minute, withEnv(Handshake.MagicCookieKey+"="))
 	c.expectExit(t, 5*time.Second, 2, "kmsctl deploy")
 }
 
 // A host of the future that speaks no contract of ours gets our lowest, and can say so itself.
 func TestServe_offersItsContractToAnyHost(t *testing.T) {
-	c := startChild(t, time.Minute, "PLUGIN_PROTOCOL_VERSIONS=7,8")
+	c := startChild(t, time.Minute, withEnv("PLUGIN_PROTOCOL_VERSIONS=7,8"))
 	if !strings.HasPrefix(c.line, "1|1|unix|") {
 		t.Errorf("handshake %q", c.line)
 	}
-	c = startChild(t, time.Minute, "PLUGIN_PROTOCOL_VERSIONS=2,1")
+	c = startChild(t, time.Minute, withEnv("PLUGIN_PROTOCOL_VERSIONS=2,1"))
 	if !strings.HasPrefix(c.line, "1|1|unix|") {
 		t.Errorf("handshake %q", c.line)
 	}
