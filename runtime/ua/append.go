@@ -2,6 +2,7 @@ package ua
 
 import (
 	"strconv"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -34,10 +35,10 @@ func AppendFrame(dst []byte, payload func([]byte) []byte) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// plain marks the ASCII bytes that stand in a JSON string as they are.
-var plain = func() (t [utf8.RuneSelf]bool) {
-	for c := 0x20; c < utf8.RuneSelf; c++ {
-		t[c] = c != '"' && c != '\\'
+// plain marks the bytes that stand in a JSON string as they are. 0xe2 begins U+2028 and U+2029, and much else.
+var plain = func() (t [256]bool) {
+	for c := 0x20; c < len(t); c++ {
+		t[c] = c != '"' && c != '\\' && c != 0xe2
 	}
 	return t
 }()
@@ -45,29 +46,25 @@ var plain = func() (t [utf8.RuneSelf]bool) {
 // AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD; U+2028 and U+2029 are escaped, since some
 // clients paste what they get into a script.
 func AppendString(dst []byte, s string) []byte {
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\ufffd")
+	}
 	dst = append(dst, '"')
 	start := 0
-	for i := 0; i < len(s); {
-		if c := s[i]; c < utf8.RuneSelf {
-			if plain[c] {
-				i++
-				continue
-			}
-			dst = appendEscape(append(dst, s[start:i]...), c)
-			i++
-			start = i
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if plain[c] {
 			continue
 		}
-		r, size := utf8.DecodeRuneInString(s[i:])
-		if r == utf8.RuneError && size == 1 {
-			dst = append(append(dst, s[start:i]...), "\ufffd"...)
-			start = i + size
-		} else if r == '\u2028' || r == '\u2029' {
+		if c != 0xe2 {
+			dst = appendEscape(append(dst, s[start:i]...), c)
+			start = i + 1
+		} else if s[i+1] == 0x80 && s[i+2]&^1 == 0xa8 {
 			dst = append(append(dst, s[start:i]...), `\u202`...)
-			dst = append(dst, hexDigits[r&0xf])
-			start = i + size
+			dst = append(dst, '8'+s[i+2]&1)
+			start = i + 3
+			i += 2
 		}
-		i += size
 	}
 	return append(append(dst, s[start:]...), '"')
 }

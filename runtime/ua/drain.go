@@ -167,10 +167,8 @@ func (d *drain) closeOverdue(now time.Time) {
 func (d *drain) closeAll() {
 	d.leaving, d.todo = nil, nil
 	for _, c := range d.srv.all() {
-		if !c.restart(d.message) {
-			continue
-		}
-		if c.setTold(true) {
+		untold := c.setTold(true)
+		if c.restart(d.message) && untold {
 			d.srv.counters.drained.Add(1)
 		}
 	}

@@ -4,7 +4,9 @@ package uatest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/kmsctl/kms/runtime/envelope"
 	"github.com/kmsctl/kms/runtime/hub"
 	"github.com/kmsctl/kms/runtime/store"
+	"github.com/kmsctl/kms/runtime/testkit"
 	"github.com/kmsctl/kms/runtime/ua"
 )
 
@@ -45,6 +48,12 @@ func (noBus) Leave(tenant, channel string) {}
 // Start runs p until the test ends.
 func Start(t testing.TB, p ua.Protocol, o ua.Options) *World {
 	t.Helper()
+	return StartWith(t, p, o, func(svc *chat.Service) ua.Service { return svc })
+}
+
+// StartWith puts what wrap returns between the sessions and the service.
+func StartWith(t testing.TB, p ua.Protocol, o ua.Options, wrap func(*chat.Service) ua.Service) *World {
+	t.Helper()
 	ctx := t.Context()
 	st, err := store.Open(ctx, "sqlite:"+t.TempDir()+"/kms.db", store.Options{})
 	must(t, err)
@@ -54,8 +63,10 @@ func Start(t testing.TB, p ua.Protocol, o ua.Options) *World {
 	svc := chat.New(chat.Config{
 		Store: st, Log: log, Hub: &hub.Options{Codec: p, CloseTimeout: time.Second, SweepEvery: 50 * time.Millisecond},
 		Bus: func(chat.BusEvents) chat.Bus { return noBus{} }, Origin: "node/set/ua",
+		Limits: chat.Limits{PerSecond: 1e6, Burst: 1e6},
 	})
-	server := ua.Handler(svc, p, o)
+	testkit.Eventually(t, Patience, "the changes feed is read", func() bool { return svc.Stale() < time.Second })
+	server := ua.Handler(wrap(svc), p, o)
 	listener := httptest.NewServer(server)
 	version := o.Version
 	if version == "" {
@@ -151,6 +162,15 @@ func (c *Client) Until(parts ...string) string {
 			c.t.Fatalf("got %q and no frame with %q", frame, parts)
 		}
 	}
+}
+
+// Quiet reports that no frame came for a while. The client cannot read any more afterwards.
+func (c *Client) Quiet(while time.Duration) bool {
+	c.t.Helper()
+	must(c.t, c.ws.SetReadDeadline(time.Now().Add(while)))
+	_, _, err := c.ws.ReadMessage()
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // Close leaves with 1000.

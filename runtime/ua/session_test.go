@@ -1,0 +1,295 @@
+package ua_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/chat"
+	"github.com/kmsctl/kms/runtime/chatlog"
+	"github.com/kmsctl/kms/runtime/hub"
+	"github.com/kmsctl/kms/runtime/testkit"
+	"github.com/kmsctl/kms/runtime/ua"
+	"github.com/kmsctl/kms/runtime/ua/uatest"
+)
+
+// login dials and logs aki in.
+func login(t *testing.T, w *uatest.World) *uatest.Client {
+	t.Helper()
+	c := w.Dial(t)
+	c.Send("login " + uatest.Token("aki"))
+	expect(t, c, "welcome")
+	return c
+}
+
+func expect(t *testing.T, c *uatest.Client, frames ...string) {
+	t.Helper()
+	for _, want := range frames {
+		if got := c.Next(); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestServer_refusesWhatItDoesNotServe(t *testing.T) {
+	w := uatest.Start(t, &words{}, ua.Options{Version: "0.1-dragon"})
+	base := strings.Replace(strings.TrimSuffix(w.URL, "/ua/0.1-dragon/demo"), "ws", "http", 1)
+	for path, want := range map[string]string{
+		"/ua/0.1/demo":              "404 no_such_version",
+		"/ua/0.1-dragon":            "404 no_such_version",
+		"/":                         "404 no_such_version",
+		"/ua/0.1-dragon/":           "404 no_such_tenant",
+		"/ua/0.1-dragon/De mo":      "404 no_such_tenant",
+		"/ua/0.1-dragon/demo/lobby": "404 no_such_tenant",
+		"/ua/0.1-dragon/demo":       "426 upgrade_required",
+	} {
+		if got := get(t, base+strings.ReplaceAll(path, " ", "%20")); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	login(t, w)
+	w.Server.Close()
+	r, err := http.NewRequest("GET", base+"/ua/0.1-dragon/demo", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", "websocket")
+	if got := do(t, r); got != "503 unavailable" {
+		t.Errorf("closed: %s", got)
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return do(t, r)
+}
+
+func do(t *testing.T, r *http.Request) string {
+	t.Helper()
+	r.Close = true
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var body struct{ Code, Message string }
+	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil || body.Message == "" {
+		t.Errorf("%s: %+v, %v", r.URL, body, err)
+	}
+	return fmt.Sprint(answer.StatusCode, " ", body.Code)
+}
+
+func TestSession_mustLogInFirst(t *testing.T) {
+	w := uatest.Start(t, &words{}, ua.Options{LoginDeadline: 300 * time.Millisecond})
+	for frame, want := range map[string][]string{
+		"":                {"close 4401"}, // no login in time
+		"ping":            {"refused not_logged_in", "close 4401"},
+		"dance":           {"refused not_logged_in", "close 4401"},
+		"broken":          {"refused bad_frame", "close 4400"},
+		"login nobody":    {"refused bad_token", "close 4401"},
+		"login old-token": {"refused token_expired", "close 4401"},
+	} {
+		c := w.Dial(t)
+		if frame != "" {
+			c.Send(frame)
+		}
+		expect(t, c, want...)
+	}
+	c := login(t, w)
+	time.Sleep(500 * time.Millisecond) // past the deadline, which must not hold any more
+	c.Send("ping", "login "+uatest.Token("aki"))
+	expect(t, c, "pong", "refused already_logged_in")
+	testkit.Eventually(t, uatest.Patience, "the others are gone", func() bool { return w.Server.Stats()["connections"] == 1 })
+}
+
+func TestSession_suspendedTenantIsTold(t *testing.T) {
+	w := uatest.Start(t, &words{}, ua.Options{})
+	if err := w.Store.SetTenantState(t.Context(), uatest.Tenant, "suspended"); err != nil {
+		t.Fatal(err)
+	}
+	c := w.Dial(t)
+	c.Send("login " + uatest.Token("aki"))
+	expect(t, c, "refused tenant_suspended", "close 4403")
+}
+
+func TestSession_endsAfterTenBadFramesInARow(t *testing.T) {
+	c := login(t, uatest.Start(t, &words{}, ua.Options{}))
+	for range 3 { // never ten in a row, and what is merely unknown is not bad
+		for range 9 {
+			c.Send("broken")
+			expect(t, c, "refused bad_frame")
+		}
+		c.Send("dance")
+		expect(t, c, "refused unknown_command")
+	}
+	for range 5 {
+		c.Send("broken", "ping\nbad")
+		expect(t, c, "refused bad_frame", "pong", "refused bad_frame")
+	}
+	expect(t, c, "close 4400")
+}
+
+func TestSession_answersSaysInOrder(t *testing.T) {
+	c := login(t, uatest.Start(t, &words{}, ua.Options{}))
+	c.Send("join lobby")
+	expect(t, c, "joined lobby")
+	const n = 300
+	for i := range n {
+		c.Send(fmt.Sprintf("say lobby %d text-%d", i, i))
+	}
+	said, heard := 0, 0
+	for said < n || heard < n {
+		switch frame := c.Next(); {
+		case frame == fmt.Sprintf("said lobby %d", said):
+			said++
+		case frame == fmt.Sprintf("say lobby aki text-%d", heard):
+			heard++
+		case strings.HasPrefix(frame, "join "):
+		default:
+			t.Fatalf("%q after %d answers and %d messages", frame, said, heard)
+		}
+	}
+}
+
+// holding is the service with says that wait until they are let go.
+type holding struct {
+	*chat.Service
+	held chan func()
+}
+
+func (h *holding) Say(s chat.Session, r chat.SayRequest, done func(chatlog.Receipt, error)) {
+	h.held <- func() { done(chatlog.Receipt{ID: "x"}, nil) }
+}
+
+func startHolding(t *testing.T) (*uatest.World, *holding) {
+	t.Helper()
+	h := &holding{held: make(chan func(), 1000)}
+	w := uatest.StartWith(t, &words{}, ua.Options{}, func(svc *chat.Service) ua.Service {
+		h.Service = svc
+		return h
+	})
+	return w, h
+}
+
+func TestSession_boundsSaysInFlight(t *testing.T) {
+	w, h := startHolding(t)
+	c := login(t, w)
+	for i := range 100 {
+		c.Send(fmt.Sprintf("say lobby %d text", i))
+	}
+	testkit.Eventually(t, uatest.Patience, "64 says are under way", func() bool { return len(h.held) == 64 })
+	time.Sleep(50 * time.Millisecond) // time for a 65th to come through, which would be wrong
+	if n := len(h.held); n != 64 {
+		t.Errorf("%d says in flight", n)
+	}
+	for i := range 100 {
+		(<-h.held)()
+		expect(t, c, fmt.Sprintf("said lobby %d", i))
+	}
+}
+
+func TestShutdown_answersWhatIsInFlight(t *testing.T) {
+	w, h := startHolding(t)
+	c, idle := login(t, w), login(t, w)
+	c.Send("say lobby 1 text")
+	testkit.Eventually(t, uatest.Patience, "the say is under way", func() bool { return len(h.held) == 1 })
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		ctx, cancel := context.WithTimeout(t.Context(), uatest.Patience)
+		defer cancel()
+		w.Server.Shutdown(ctx, "stopping")
+	}()
+	expect(t, idle, "moving stopping", "close 1012")
+	expect(t, c, "moving stopping")
+	c.Send("say lobby 2 text") // too late: not taken, not answered
+	select {
+	case <-over:
+		t.Error("Shutdown did not wait for the answer")
+	case <-time.After(50 * time.Millisecond):
+	}
+	(<-h.held)()
+	expect(t, c, "said lobby 1", "close 1012")
+	<-over
+	if len(h.held) != 0 {
+		t.Error("a say was taken after the notice")
+	}
+}
+
+// anywhere is the service with channels without end.
+type anywhere struct{ *chat.Service }
+
+func (a anywhere) Join(_ context.Context, s chat.Session, _ string, _ *hub.Position, ack func(hub.Joined) []byte) error {
+	s.Conn().Send(ack(hub.Joined{}))
+	return nil
+}
+
+func TestSession_boundsChannels(t *testing.T) {
+	w := uatest.StartWith(t, &words{}, ua.Options{}, func(svc *chat.Service) ua.Service { return anywhere{svc} })
+	c := login(t, w)
+	for i := range 200 {
+		c.Send(fmt.Sprintf("join c%d", i))
+		expect(t, c, fmt.Sprintf("joined c%d", i))
+	}
+	c.Send("join more", "join c7", "leave c7", "join more")
+	expect(t, c, "refused more too_many_channels", "joined c7", "left c7", "joined more")
+}
+
+func TestConnections_areListedAndKicked(t *testing.T) {
+	w := uatest.Start(t, &words{}, ua.Options{})
+	aki, bob, mute := login(t, w), w.Dial(t), w.Dial(t)
+	aki.Send("join lobby")
+	aki.Until("joined")
+	bob.Send("login " + uatest.Token("bob"))
+	expect(t, bob, "welcome")
+
+	if all := w.Server.Connections(ua.Filter{}); len(all) != 3 {
+		t.Errorf("all: %+v", all)
+	}
+	if some := w.Server.Connections(ua.Filter{Limit: 2}); len(some) != 2 {
+		t.Errorf("limited: %+v", some)
+	}
+	in := w.Server.Connections(ua.Filter{Tenant: uatest.Tenant, Channel: "lobby"})
+	if len(in) != 1 || in[0].User != "aki" || in[0].Name != "あき" || in[0].Channels[0] != "lobby" || in[0].Remote != "127.0.0.1" || in[0].ID == "" {
+		t.Fatalf("in the lobby: %+v", in)
+	}
+	if tenants := w.Server.Tenants(); tenants[uatest.Tenant] != 2 {
+		t.Errorf("tenants: %v", tenants)
+	}
+
+	if n := w.Server.Kick(ua.Filter{}, "all"); n != 0 {
+		t.Errorf("an empty filter kicked %d", n)
+	}
+	if n := w.Server.Kick(ua.Filter{Tenant: "other"}, "other"); n != 0 {
+		t.Errorf("another tenant: kicked %d", n)
+	}
+	if n := w.Server.Kick(ua.Filter{Connection: in[0].ID}, "go away"); n != 1 {
+		t.Errorf("kicked %d", n)
+	}
+	aki.Until("closing kicked go away")
+	expect(t, aki, "close 4403")
+	if n := w.Server.Kick(ua.Filter{Tenant: uatest.Tenant, User: "bob"}, ""); n != 1 {
+		t.Errorf("kicked %d", n)
+	}
+	expect(t, bob, "closing kicked", "close 4403")
+	mute.Send("login " + uatest.Token("bob"))
+	expect(t, mute, "welcome")
+}
+
+func TestSession_revocationEndsIt(t *testing.T) {
+	w := uatest.Start(t, &words{}, ua.Options{})
+	c := login(t, w)
+	if _, err := w.Store.RevokeTokens(t.Context(), uatest.Tenant, "aki"); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, c, "closing bad_token", "close 4401")
+}
