@@ -10,8 +10,8 @@ import (
 	"encoding/hex"
 )
 
-// MaxSecret bounds what is worth hashing, in bytes: tokens come from game servers, which may choose their own.
-const MaxSecret = 1024
+// MaxSecret bounds what is worth hashing, in bytes: tokens come from game servers, which choose their own, and may be JWTs.
+const MaxSecret = 4096
 
 // NewSecret returns prefix followed by 256 random bits in unpadded base64url.
 func NewSecret(prefix string) string {

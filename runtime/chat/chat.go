@@ -7,6 +7,7 @@ package chat
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -201,6 +202,16 @@ func (s *Service) Ready(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// begun is fresh for logins: those that come in a service's first moments wait for its first look at the feed.
+func (s *Service) begun(ctx context.Context) error {
+	if s.follower.Stale() == math.MaxInt64 {
+		ctx, cancel := context.WithTimeout(ctx, dbTimeout)
+		defer cancel()
+		return s.Ready(ctx)
+	}
+	return s.fresh()
 }
 
 // fresh refuses what must not go on while nobody knows what was revoked.

@@ -53,7 +53,7 @@ func (c *caches) dropAll() {
 
 // Login says who a token stands for. It waits in the parking lot when many log in at once; ctx bounds the wait.
 func (s *Service) Login(ctx context.Context, tenant, token string) (Identity, error) {
-	if err := s.fresh(); err != nil {
+	if err := s.begun(ctx); err != nil {
 		return Identity{}, err
 	}
 	if names.AnyTenant(tenant) != nil || token == "" || len(token) > auth.MaxSecret {

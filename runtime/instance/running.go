@@ -20,6 +20,10 @@ import (
 	"github.com/kmsctl/kms/runtime/ua"
 )
 
+// closeTimeout is what a client gets to answer a close frame: less than the deadlines of Stop, so that one that is gone without a
+// word does not make the whole process late.
+const closeTimeout = 2 * time.Second
+
 // running is a configured instance. Its parts are closed in the reverse order of their making.
 type running struct {
 	set, version string
@@ -98,7 +102,7 @@ func (r *running) compose(b Build, role string, req *pb.ConfigureRequest) {
 	}
 	if role == plugin.RoleUA {
 		protocol := b.Protocol()
-		config.Hub = &hub.Options{Codec: protocol}
+		config.Hub = &hub.Options{Codec: protocol, CloseTimeout: closeTimeout}
 		r.chat = chat.New(config)
 		r.ua = ua.Handler(r.chat, protocol, ua.Options{
 			Version: r.version, MaxFrame: int(limits.GetMaxFrameBytes()), Logger: r.log,
