@@ -29,8 +29,8 @@ import (
 
 var kinds = []string{bus.InspIRCd, bus.NgIRCd}
 
-// startServer runs a server from what Render and Command give.
-func startServer(t *testing.T, kind string, o ServerOptions) {
+// startServer runs a server from what Render and Command give, until the test ends or kill is called.
+func startServer(t *testing.T, kind string, o ServerOptions) (kill func()) {
 	t.Helper()
 	program := testkit.Need(t, kind)
 	o.Dir = testkit.ShortDir(t)
@@ -55,9 +55,12 @@ func startServer(t *testing.T, kind string, o ServerOptions) {
 		defer close(done)
 		_ = cmd.Wait()
 	}()
-	t.Cleanup(func() {
+	kill = func() {
 		_ = cmd.Process.Kill()
 		<-done
+	}
+	t.Cleanup(func() {
+		kill()
 		if t.Failed() {
 			t.Logf("%s\n%s", text, out.String())
 		}
@@ -70,6 +73,7 @@ func startServer(t *testing.T, kind string, o ServerOptions) {
 		c.Close()
 		return true
 	})
+	return kill
 }
 
 func loopback(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
@@ -192,31 +196,41 @@ func certificate(t *testing.T) (string, TLS) {
 	return string(cert), files
 }
 
-// Two linked servers, a process on each: what one publishes the other hears.
+// Two linked servers, a process on each: what one publishes the other hears, and a dead server's processes are gone.
 func TestGeneratedServers_link(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			name := []string{"irc1.kms.internal", "irc2.kms.internal"}
 			listen, link := []string{loopback(t), loopback(t)}, []string{loopback(t), loopback(t)}
+			var kill func()
 			for i := range 2 {
-				startServer(t, kind, ServerOptions{
+				kill = startServer(t, kind, ServerOptions{
 					Name: name[i], Listen: listen[i], Password: "secret", LinkListen: link[i], LinkPassword: "between&servers",
 					Peers: []Peer{{Name: name[1-i], Address: link[1-i], Connect: i == 0}},
 				})
 			}
-			var heard atomic.Int64
 			here := testLink(t, kind, "secret", listen[0])
 			there := here
 			there.Servers = listen[1:]
-			a := bus.Open(bus.Config{Link: here, Nick: "a"})
+			var heard atomic.Int64
+			gone := make(chan string, 1)
+			a := bus.Open(bus.Config{Link: here, Nick: "a", Gone: func(nick string) { gone <- nick }})
 			defer a.Close()
 			b := bus.Open(bus.Config{Link: there, Nick: "b", Receive: func(*envelope.Envelope) { heard.Add(1) }})
 			defer b.Close()
 			testkit.Eventually(t, 30*time.Second, "a line crosses the link", func() bool {
 				a.Publish(&envelope.Envelope{Kind: envelope.Change})
-				time.Sleep(50 * time.Millisecond)
 				return heard.Load() > 0
 			})
+			kill()
+			select {
+			case nick := <-gone:
+				if nick != "b" {
+					t.Errorf("%q is gone, want b", nick)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("nobody tells that b is gone")
+			}
 		})
 	}
 }

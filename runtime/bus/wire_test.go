@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kmsctl/kms/runtime/envelope"
 	"github.com/kmsctl/kms/runtime/testkit"
@@ -173,4 +176,73 @@ func TestBus_manyChannels(t *testing.T) {
 		}
 		testkit.Eventually(t, 20*time.Second, "every channel is heard", func() bool { return a.count() == 3000 })
 	})
+}
+
+// A server whose channels take no lines from outside (+n, InspIRCd's own default) costs the first line, then we join to speak.
+func TestBus_joinsWhereOutsidersAreRefused(t *testing.T) {
+	for _, kind := range []string{InspIRCd, NgIRCd} {
+		t.Run(kind, func(t *testing.T) {
+			s := testkit.StartIRC(t, kind, `defaultmodes=""`, `defaultmodes="n"`)
+			link := testLink(s)
+			send := rawClient(t, s)
+			channel := channelName(link.index("demo", "lobby"))
+			send("JOIN " + channel)
+			send("MODE " + channel + " +n") // ngIRCd makes the first on a channel its operator
+			a, b := upPeer(t, link, "ua-a"), upPeer(t, link, "ua-b")
+			testkit.Eventually(t, 5*time.Second, "a is refused", func() bool {
+				a.Publish(say("lobby", 1, "refused"))
+				a.settled(t)
+				return a.Stats().Rejected > 0
+			})
+			b.Join("demo", "lobby")
+			b.settled(t)
+			a.Publish(say("lobby", 2, "from inside"))
+			testkit.Eventually(t, 5*time.Second, "b hears a", func() bool { return b.count() == 1 })
+			if n := a.Stats().Channels; n != 2 {
+				t.Errorf("a is on %d channels, want the control channel and the one it speaks on", n)
+			}
+		})
+	}
+}
+
+// ngIRCd waits for acknowledgements that the kernel would delay.
+func TestQuickAck_acknowledgesAfterEachRead(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for kind, want := range map[string]int{NgIRCd: 1, InspIRCd: 0} {
+		conn, err := dial(t.Context(), Link{Kind: kind}, l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		tcp, ok := conn.(syscall.Conn)
+		if q, quick := conn.(*quickAck); quick {
+			tcp, ok = q.Conn.(syscall.Conn)
+		}
+		if !ok {
+			t.Fatalf("no socket in %T", conn)
+		}
+		raw, err := tcp.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) })
+		_, _ = server.Write([]byte("x"))
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		got := -1
+		_ = raw.Control(func(fd uintptr) { got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK) })
+		if got != want {
+			t.Errorf("%s: TCP_QUICKACK is %d after a read, want %d", kind, got, want)
+		}
+	}
 }

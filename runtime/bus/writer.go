@@ -15,6 +15,7 @@ type writer struct {
 	buf      []byte // lines not yet written
 	since    int    // bytes since the last barrier
 	barriers int
+	long     bool // the server takes longer lines than IRC's own
 	asked    bool // whether our channels are joined is asked
 	batch    queue
 	lines    []openLine
@@ -63,6 +64,9 @@ func (w *writer) take() work {
 	defer n.mu.Unlock()
 	todo := work{control: n.control, registered: w.s.registered, quit: n.quit, lineLen: n.lineLen, overhead: n.overhead}
 	n.control = nil
+	if cap(w.batch.data) > keepBytes {
+		w.batch = queue{}
+	}
 	w.batch, n.queue = n.queue, queue{data: w.batch.data[:0], items: w.batch.items[:0]}
 	if !todo.registered {
 		return todo
@@ -91,6 +95,7 @@ func (w *writer) take() work {
 }
 
 func (w *writer) round(todo *work) error {
+	w.long = todo.lineLen > minLine
 	slices.Sort(todo.join) // the control channel first
 	if err := w.channels("JOIN ", todo.join, todo.lineLen); err != nil {
 		return err
@@ -160,7 +165,7 @@ func (w *writer) pack(todo *work) error {
 		}
 		line := w.open(q.channel, todo)
 		size := it.headLen() + len(it.data)
-		if size > line.room || bytes.ContainsAny(it.data, "\x00\r\n") {
+		if size > line.room { // our prefix grew after Publish
 			w.s.n.b.count.dropped.Add(1)
 			continue
 		}
@@ -181,6 +186,9 @@ func (w *writer) pack(todo *work) error {
 	}
 	clear(w.lineOf)
 	w.lines = w.lines[:0]
+	if cap(w.lines) > keepLines {
+		w.lines = nil
+	}
 	return nil
 }
 
@@ -227,6 +235,7 @@ func (w *writer) emit(head string, seal, body []byte) error {
 	w.buf = append(append(append(w.buf, head...), seal...), body...)
 	if line := w.buf[start:]; bytes.IndexByte(line, 0) >= 0 || bytes.IndexByte(line, '\r') >= 0 || bytes.IndexByte(line, '\n') >= 0 {
 		w.buf = w.buf[:start]
+		w.s.n.b.count.dropped.Add(1)
 		return nil
 	}
 	w.buf = append(w.buf, "\r\n"...)
@@ -238,12 +247,14 @@ func (w *writer) emit(head string, seal, body []byte) error {
 const (
 	barrierLarge = 32 << 10
 	barrierSmall = 8 << 10
+	keepLines    = 256 // whose memory stays for the next batch
+	keepBytes    = 1 << 20
 )
 
 // barrierBytes is what the server can read without filling its buffer, which makes InspIRCd sleep for up to a second. Longer
 // lines than IRC's own show a server configured as ours, with a buffer of 64 KB; else InspIRCd's default of 10 KB is assumed.
 func (w *writer) barrierBytes() int {
-	if w.s.n.link.Kind == NgIRCd || w.s.n.link.MaxLine > minLine {
+	if w.s.n.link.Kind == NgIRCd || w.long {
 		return barrierLarge
 	}
 	return barrierSmall

@@ -27,8 +27,9 @@ type IRCServer struct {
 	done chan struct{} // closed when cmd has been waited for
 }
 
-// StartIRC starts a server of the kind and returns when it takes connections.
-func StartIRC(t testing.TB, kind string) *IRCServer {
+// StartIRC starts a server of the kind and returns when it takes connections. Edits are pairs of an old and a new text in its
+// configuration.
+func StartIRC(t testing.TB, kind string, edits ...string) *IRCServer {
 	t.Helper()
 	program := Need(t, kind)
 	dir := ShortDir(t)
@@ -54,6 +55,7 @@ func StartIRC(t testing.TB, kind string) *IRCServer {
 	default:
 		t.Fatalf("no IRC server of kind %q", kind)
 	}
+	text = strings.NewReplacer(edits...).Replace(text)
 	// ngIRCd started as root goes on as nobody and reads its file again on HUP.
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
