@@ -33,11 +33,11 @@ func (c *session) login(cmd *Command) bool {
 	}
 	c.identity = identity
 	c.srv.svc.Attach(c)
-	c.reply(Reply{Kind: Welcome, To: *cmd, Identity: identity, Limits: Limits{Frame: c.srv.opts.MaxFrame}})
-	c.mu.Lock()
-	c.attached = true // from here on a drain may speak to it: after the welcome
-	c.mu.Unlock()
 	c.srv.counters.logins.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attached = true // a drain that has seen this speaks after the welcome, and who got the welcome is listed
+	c.reply(Reply{Kind: Welcome, To: *cmd, Identity: identity, Limits: Limits{Frame: c.srv.opts.MaxFrame}})
 	return true
 }
 
