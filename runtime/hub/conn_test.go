@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"net"
 	"net/http"
@@ -95,7 +96,7 @@ func TestRead_checksUTF8OverFragments(t *testing.T) {
 
 func TestUpgrade_refusesPlainHTTP(t *testing.T) {
 	path, _ := testServer(t, testHub(t, Options{}), UpgradeOptions{})
-	tr := &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}
+	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }}
 	defer tr.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: tr}).Get("http://ua/")
 	if err != nil {
@@ -147,10 +148,10 @@ func TestSend_pongStandsBehindAHalfWrittenFrame(t *testing.T) {
 	if c.conn.Pending() == 0 {
 		t.Fatal("the socket took everything: nothing is half written")
 	}
+	before := c.conn.Stats().SentBytes
 	if err := c.ws.WriteControl(websocket.PingMessage, []byte("due"), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	before := c.conn.Stats().SentBytes
 	eventually(t, "the pong in the line", func() bool { return c.conn.Stats().SentBytes > before })
 	c.conn.Send(AppendText(nil, []byte("end")))
 	c.expect(big, big, big, big, "end")
@@ -174,6 +175,67 @@ func TestSend_cutsAClientThatLetsAnswersPileUp(t *testing.T) {
 		return h.Stats().Cut > 0
 	})
 	c.expectClose(CloseSlow)
+}
+
+func TestRead_goodbyeWithMuchUnreadEndsWhenItIsOut(t *testing.T) {
+	c := connect(t, testHub(t, Options{CloseTimeout: time.Minute, MaxPending: 8 << 20}))
+	big := strings.Repeat("b", 1<<20)
+	c.conn.Send(AppendText(nil, []byte(big)))
+	c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Time{})
+	eventually(t, "the goodbye read", c.conn.isClosing)
+	select {
+	case <-c.conn.Done():
+		t.Error("ended before everything was out")
+	case <-time.After(50 * time.Millisecond):
+	}
+	c.expect(big)
+	c.expectClose(1000)
+	select {
+	case <-c.conn.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("still open")
+	}
+}
+
+// The cut may drop what waits, but not the rest of a frame that has begun.
+func TestClose_slowReaderGetsWholeFrames(t *testing.T) {
+	c := connect(t, testHub(t, Options{CloseTimeout: 10 * time.Second}))
+	begun, waiting := strings.Repeat("b", 1<<20), strings.Repeat("w", 1000)
+	c.conn.mu.Lock() // keeps the drainer out
+	c.conn.putLocked(AppendText(nil, []byte(begun)), true)
+	c.conn.putLocked(AppendText(nil, []byte(waiting)), true)
+	c.conn.dropWaitingLocked()
+	c.conn.mu.Unlock()
+	c.conn.Close(CloseSlow, "")
+	c.expect(begun)
+	c.expectClose(CloseSlow)
+}
+
+// Over TCP, closing with unread bytes resets the connection, and the client would never see the reason.
+func TestRead_clientThatTalksOnSeesTheCode(t *testing.T) {
+	h := testHub(t, Options{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns := serve(t, h, ln, UpgradeOptions{MaxFrame: 1000})
+	for code, kind := range map[int]int{CloseBinary: websocket.BinaryMessage, CloseTooLarge: websocket.TextMessage} {
+		ws, _, err := websocket.DefaultDialer.Dial("ws://"+ln.Addr().String()+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ws.Close()
+		c := &client{t, ws, <-conns}
+		size := 10
+		if code == CloseTooLarge {
+			size = 2000
+		}
+		ws.WriteMessage(kind, make([]byte, size))
+		for range 50 {
+			ws.WriteMessage(websocket.TextMessage, make([]byte, 10_000))
+		}
+		c.expectClose(code)
+	}
 }
 
 // A descriptor number is handed out again as soon as it is free: a late write must not reach its next owner.

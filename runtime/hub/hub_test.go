@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,7 +23,12 @@ import (
 	"github.com/kmsctl/kms/runtime/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(sinkEnv) != "" {
+		runSink()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const testEpoch = "e1"
 
@@ -141,7 +147,7 @@ func testHub(t testing.TB, o Options) *Hub {
 	return h
 }
 
-// server upgrades everything that comes and reads until the end; it passes the connections on.
+// testServer upgrades everything that comes to a unix socket and passes the connections on.
 func testServer(t testing.TB, h *Hub, o UpgradeOptions) (path string, conns chan *Conn) {
 	t.Helper()
 	path = filepath.Join(testkit.ShortDir(t), "ua.sock")
@@ -149,7 +155,12 @@ func testServer(t testing.TB, h *Hub, o UpgradeOptions) (path string, conns chan
 	if err != nil {
 		t.Fatal(err)
 	}
-	conns = make(chan *Conn, 10000)
+	return path, serve(t, h, ln, o)
+}
+
+func serve(t testing.TB, h *Hub, ln net.Listener, o UpgradeOptions) chan *Conn {
+	t.Helper()
+	conns := make(chan *Conn, 10000)
 	var readers sync.WaitGroup
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := h.Upgrade(w, r, o)
@@ -161,7 +172,7 @@ func testServer(t testing.TB, h *Hub, o UpgradeOptions) (path string, conns chan
 	})}
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close(); h.Close(); readers.Wait() })
-	return path, conns
+	return conns
 }
 
 // readAll echoes what begins with "echo ".

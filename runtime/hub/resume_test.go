@@ -193,6 +193,10 @@ func TestResume_hidesShadowedMessages(t *testing.T) {
 	bert.expectSeqs(4, 4)
 	bert.expectSeqs(6, 10)
 	bert.expectSeqs(12, 12)
+	anna.join(h, "anna", &Position{testEpoch, 10}) // again, from the ring
+	bert.join(h, "bert", &Position{testEpoch, 10})
+	anna.expectSeqs(11, 12)
+	bert.expectSeqs(12, 12)
 }
 
 // A room that talks without pause, members that come and go on every connection: each sees its acknowledgement first and
@@ -295,6 +299,25 @@ func TestDeliver_slowReaderIsBoundedThenCaughtUp(t *testing.T) {
 	quick.expectSeqs(n+1, n+1)
 }
 
+func TestResume_slowReaderIsBounded(t *testing.T) {
+	const n, limit = 4000, 64 << 10
+	log := newFakeLog(n)
+	for _, e := range log.entries {
+		e.Text = strings.Repeat("x", 1000)
+	}
+	h := testHub(t, Options{Log: log, MaxPending: limit})
+	c := connect(t, h)
+	c.join(h, "u", &Position{testEpoch, 0})
+	eventually(t, "the socket full", func() bool { return c.conn.Pending() > limit/2 })
+	for range 20 {
+		time.Sleep(time.Millisecond)
+		if p := c.conn.Pending(); p > limit/2+2*stepBytes {
+			t.Fatalf("%d bytes pending", p)
+		}
+	}
+	c.expectSeqs(1, n)
+}
+
 func TestDeliver_slowReaderIsCutTheSecondTime(t *testing.T) {
 	log := newFakeLog(0)
 	h := testHub(t, Options{Log: log, MaxPending: 32 << 10, Tick: time.Millisecond})
@@ -362,6 +385,18 @@ func TestRing_keepsWithinItsBytes(t *testing.T) {
 	}
 	if got := strings.Count(string(all), " say "); got != int(1000-g.after) {
 		t.Errorf("%d messages", got)
+	}
+}
+
+// A message may be blanked while its batch is being written: the frames of that batch must not come back into the ring.
+func TestRing_framesOfABlankedMessageAreNotKept(t *testing.T) {
+	var g ring
+	e := say(1)
+	g.add(e, 1000)
+	g.blank("m1")
+	g.keepFrames(e, AppendText(nil, []byte("1 say anna t1")))
+	if frames, _ := g.collect(lineCodec{}, "bert", 0, 1, 100); strings.Contains(string(frames), "t1") {
+		t.Errorf("frames %q", frames)
 	}
 }
 

@@ -207,7 +207,7 @@ func (r *room) scheduleLocked(now time.Time) {
 	r.phase = due
 	wait := r.tickLocked() - now.Sub(r.lastCut)
 	switch {
-	case wait <= 0:
+	case wait <= 0 || len(r.queue) >= maxBatch:
 		r.h.work.push(task{room: r})
 	case r.tickTimer == nil:
 		r.tickTimer = time.AfterFunc(wait, func() { r.h.work.push(task{room: r}) })

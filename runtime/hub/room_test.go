@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -116,8 +115,11 @@ func TestDeliver_crossingLinesNeedNoRead(t *testing.T) {
 			t.Fatalf("got %q before its turn", got)
 		}
 		h.Deliver(say(1))
+		h.Deliver(say(4)) // the next one crosses while the first wait is running
+		time.Sleep(90 * time.Millisecond)
+		h.Deliver(say(3))
 		time.Sleep(time.Second)
-		if got := rec.got(); !slices.Equal(got, says(1, 2)) {
+		if got := rec.got(); !slices.Equal(got, says(1, 4)) {
 			t.Errorf("got %q", got)
 		}
 		if reads, _ := log.counts(); reads != 0 {
@@ -207,6 +209,18 @@ func TestDeliver_coalescesOnlyInBusyRooms(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
+		for range 30 { // fifty a second, in pairs: no company to wait for
+			for range 2 {
+				seq++
+				h.Deliver(say(seq))
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+				if got := rec.got(); len(got) != int(seq) {
+					t.Fatalf("%d messages out after %d", len(got), seq)
+				}
+			}
+			time.Sleep(38 * time.Millisecond)
+		}
 		quiet := h.Stats().Batches
 		for range 1000 { // a thousand a second: gathered, none longer than the tick
 			seq++
@@ -220,9 +234,13 @@ func TestDeliver_coalescesOnlyInBusyRooms(t *testing.T) {
 		if busy := h.Stats().Batches - quiet; busy > 60 {
 			t.Errorf("%d batches in a busy second", busy)
 		}
-		time.Sleep(time.Second)
+		for range 4 * maxBatch { // a backlog does not wait from tick to tick
+			seq++
+			h.Deliver(say(seq))
+		}
+		time.Sleep(60 * time.Millisecond)
 		if got := rec.got(); !slices.Equal(got, says(1, seq)) {
-			t.Error("messages lost or out of order")
+			t.Errorf("%d messages of %d, or out of order", len(got), seq)
 		}
 	})
 }
@@ -290,6 +308,7 @@ func TestDeliver_newEpochRestartsTheRoom(t *testing.T) {
 		h := New(Options{Codec: lineCodec{}, Log: log})
 		defer h.Close()
 		rec := record(t, h, "bert")
+		log.add()
 		stale := say(6)
 		stale.Epoch = "e0" // a late line from before
 		h.Deliver(stale)
@@ -342,8 +361,10 @@ func TestOnRoom_firstAndLast(t *testing.T) {
 
 func TestSubscribe_channelMadeAnewEvictsItsNamesake(t *testing.T) {
 	h := testHub(t, Options{})
-	a := connect(t, h)
+	path, conns := testServer(t, h, UpgradeOptions{})
+	a, member := connectTo(t, path, conns), connectTo(t, path, conns)
 	a.join(h, "anna", nil)
+	member.join(h, "bert", nil) // of the old channel only
 	newer := testChannel
 	newer.PK = 9
 	err := h.Subscribe(context.Background(), a.conn, "anna", newer, nil, func(Joined) []byte { return AppendText(nil, []byte("joined")) })
@@ -355,8 +376,137 @@ func TestSubscribe_channelMadeAnewEvictsItsNamesake(t *testing.T) {
 		t.Errorf("in %d channels", n)
 	}
 	h.Deliver(say(1))
-	if got := a.next(); !strings.HasPrefix(got, "1 say") {
-		t.Errorf("got %q", got)
-	}
+	a.expectSeqs(1, 1)
 	a.expectNothing()
+	if n := member.conn.Stats().Channels; n != 0 {
+		t.Errorf("a member of the old channel is in %d channels", n)
+	}
+	member.expectNothing()
+}
+
+func TestSubscribe_connectionThatEndsMeanwhileLeavesNothing(t *testing.T) {
+	h := testHub(t, Options{})
+	c := connect(t, h)
+	err := h.Subscribe(context.Background(), c.conn, "anna", testChannel, nil, func(Joined) []byte {
+		c.conn.kill()
+		return nil
+	})
+	if err == nil || len(h.Rooms()) != 0 {
+		t.Errorf("error %v, rooms %+v", err, h.Rooms())
+	}
+	if err := h.Subscribe(context.Background(), c.conn, "anna", testChannel, nil, func(Joined) []byte { return nil }); err == nil {
+		t.Error("an ended connection joined")
+	}
+	if len(h.Rooms()) != 0 {
+		t.Errorf("rooms %+v", h.Rooms())
+	}
+}
+
+// The array of subscribers is shared with the batch that is being written.
+func TestRemove_duringABatchMovesNobody(t *testing.T) {
+	h := testHub(t, Options{Workers: 1})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	var clients []*client
+	for range 5 {
+		c := connectTo(t, path, conns)
+		c.join(h, "u", nil)
+		clients = append(clients, c)
+	}
+	r := h.find(roomKey{"demo", "world"})
+	r.mu.Lock()
+	r.phase = due // keeps the worker out
+	r.mu.Unlock()
+	h.Deliver(say(1))
+	b := r.cutBatch()
+	b.encode(lineCodec{})
+	b.left.Store(2)
+	b.write(0, 2)
+	h.Unsubscribe(clients[0].conn, "demo", "world")
+	h.Unsubscribe(clients[3].conn, "demo", "world")
+	b.write(2, 5)
+	for i, c := range clients {
+		if i != 3 {
+			c.expectSeqs(1, 1)
+		}
+		c.expectNothing()
+	}
+	if room := h.Rooms()[0]; room.Subscribers != 3 || len(r.subs) != 3 {
+		t.Errorf("%d subscribers, %d places", room.Subscribers, len(r.subs))
+	}
+	h.Deliver(say(2))
+	for _, i := range []int{1, 2, 4} {
+		clients[i].expectSeqs(2, 2)
+	}
+}
+
+func TestSendMissed_nothingToOneWhoHasLeft(t *testing.T) {
+	h := testHub(t, Options{})
+	c := connect(t, h)
+	c.join(h, "u", nil)
+	s := c.conn.subs[0]
+	h.Unsubscribe(c.conn, "demo", "world")
+	c.conn.sendMissed(s, s.gen, AppendText(nil, []byte("too late")), 5)
+	c.expectNothing()
+}
+
+// gatedCodec holds up encoding, and with it the workers.
+type gatedCodec struct{ gate chan struct{} }
+
+func (g gatedCodec) AppendBatch(dst []byte, batch []*envelope.Envelope) []byte {
+	<-g.gate
+	return lineCodec{}.AppendBatch(dst, batch)
+}
+
+func TestDeliver_boundsWhatWaitsForWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(0)
+		codec := gatedCodec{make(chan struct{})}
+		h := New(Options{Codec: codec, Log: log})
+		defer h.Close()
+		rec := record(t, h, "bert")
+		const n = 3 * maxQueue
+		for range n {
+			h.Deliver(log.add())
+		}
+		time.Sleep(time.Second)
+		r := h.find(roomKey{"demo", "world"})
+		r.mu.Lock()
+		if len(r.queue) > maxQueue || len(r.held) > maxHeld {
+			t.Errorf("%d messages queued, %d held", len(r.queue), len(r.held))
+		}
+		r.mu.Unlock()
+		close(codec.gate)
+		time.Sleep(10 * time.Second)
+		if got := rec.got(); !slices.Equal(got, says(1, n)) {
+			t.Errorf("%d messages, want %d in order", len(got), n)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.held) != 0 || len(r.queue) != 0 {
+			t.Errorf("%d messages still held, %d queued", len(r.held), len(r.queue))
+		}
+	})
+}
+
+func TestHeal_goesOnPastWhatWasPurged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(0)
+		h := New(Options{Codec: lineCodec{}, Log: log})
+		defer h.Close()
+		rec := record(t, h, "bert")
+		for range 6 {
+			log.add()
+		}
+		log.first = 5
+		h.Deliver(say(4))
+		time.Sleep(time.Second)
+		if reads, _ := log.counts(); reads != 1 {
+			t.Errorf("%d reads", reads)
+		}
+		h.Deliver(say(5))
+		time.Sleep(time.Second)
+		if got := rec.got(); len(got) == 0 || got[len(got)-1] != says(5, 5)[0] {
+			t.Errorf("got %q", got)
+		}
+	})
 }
