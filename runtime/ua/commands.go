@@ -86,13 +86,12 @@ func (c *session) subscribe(cmd *Command) {
 	}
 }
 
+// leaveChannel asks the service even if the channel is not remembered: a removal may have crossed with a new join.
 func (c *session) leaveChannel(cmd *Command) bool {
-	if c.in(cmd.Channel) {
-		c.forget(cmd.Channel)
-		if err := c.srv.svc.Leave(c, cmd.Channel); err != nil && chat.AsError(err).Code != chat.CodeNotJoined {
-			c.refuse(cmd, chat.AsError(err))
-			return true
-		}
+	c.forget(cmd.Channel)
+	if err := c.srv.svc.Leave(c, cmd.Channel); err != nil && chat.AsError(err).Code != chat.CodeNotJoined {
+		c.refuse(cmd, chat.AsError(err))
+		return true
 	}
 	c.reply(Reply{Kind: Left, To: *cmd})
 	return true
