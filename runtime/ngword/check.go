@@ -31,7 +31,7 @@ func (m *Matcher) Check(text string) Result {
 	}
 	m.dropUnjoined(s)
 	worst := severity(0)
-	var mask []Hit
+	masking := masker{text: text}
 	for _, f := range s.ordered() {
 		p := &m.patterns[f.pattern]
 		if p.allow || s.isAllowed(f) {
@@ -43,41 +43,45 @@ func (m *Matcher) Check(text string) Result {
 		}
 		worst = max(worst, p.severity)
 		if p.severity == masked {
-			mask = append(mask, h)
+			masking.hide(h.Start, h.End)
 		}
-		if n := len(res.Hits); n > 0 && res.Hits[n-1].End >= h.End && severityOf(res.Hits[n-1].Action) >= p.severity {
-			continue // inside the hit before it
+		if n := len(res.Hits); n == maxHits || n > 0 && res.Hits[n-1].End >= h.End && severityOf(res.Hits[n-1].Action) >= p.severity {
+			continue // told already, by the hit around it
 		}
 		res.Hits = append(res.Hits, h)
 	}
 	if len(res.Hits) > 0 {
 		res.Action = actionNames[worst]
-		res.Text = maskHits(text, mask)
+		res.Text = masking.String()
 	}
 	return res
 }
 
-// maskHits replaces each code point of the hits by a star.
-func maskHits(text string, hits []Hit) string {
-	if len(hits) == 0 {
-		return text
+// masker replaces each code point of the hits by a star. Hits come in the order of their starts.
+type masker struct {
+	text string
+	out  strings.Builder
+	done int // bytes of text that are in out
+}
+
+func (k *masker) hide(start, end int) {
+	if end <= k.done {
+		return
 	}
-	var b strings.Builder
-	b.Grow(len(text))
-	done := 0
-	for _, h := range hits {
-		if h.End <= done {
-			continue
-		}
-		start := max(h.Start, done)
-		b.WriteString(text[done:start])
-		for range utf8.RuneCountInString(text[start:h.End]) {
-			b.WriteByte('*')
-		}
-		done = h.End
+	start = max(start, k.done)
+	k.out.WriteString(k.text[k.done:start])
+	for range utf8.RuneCountInString(k.text[start:end]) {
+		k.out.WriteByte('*')
 	}
-	b.WriteString(text[done:])
-	return b.String()
+	k.done = end
+}
+
+func (k *masker) String() string {
+	if k.done == 0 {
+		return k.text
+	}
+	k.out.WriteString(k.text[k.done:])
+	return k.out.String()
 }
 
 // find collects the places at which a pattern stands, and what the allow entries cover.

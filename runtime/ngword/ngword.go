@@ -15,6 +15,9 @@ import (
 // maxLine bounds what Check looks at, in bytes; a frame is far smaller. A longer line is rejected unread.
 const maxLine = 1 << 20
 
+// maxHits bounds what Check reports of one line; it masks all.
+const maxHits = 64
+
 // maxWord bounds a word, in folded letters. The store's bound in code points is lower, but some fold to several letters.
 const maxWord = 2000
 
@@ -27,7 +30,7 @@ type Result struct {
 }
 
 // Hit is one place where a word was found: Word as it stands in the list, Start and End in bytes of the original line,
-// always on code points. Hits come in order of Start.
+// always on code points. Hits come in order of Start, 64 at most.
 type Hit struct {
 	Word       string
 	Action     string
