@@ -41,6 +41,7 @@ type Options struct {
 	GapWait      time.Duration // how long a missing seq may still come by itself: 100 ms
 	Tick         time.Duration // the longest that a busy room gathers messages: 50 ms
 	RingBytes    int           // recent messages kept for each room: 256 KiB
+	RingTotal    int           // and for all rooms together; past it each keeps a sixteenth of its share: 64 MiB
 	MaxPending   int           // bytes waiting for one slow reader: 256 KiB
 	PingInterval time.Duration // a connection silent for this long is pinged: 30 s
 	IdleTimeout  time.Duration // and closed when it stays silent for this long: 75 s
@@ -70,6 +71,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.RingBytes == 0 {
 		o.RingBytes = 256 << 10
+	}
+	if o.RingTotal == 0 {
+		o.RingTotal = 64 << 20
 	}
 	if o.MaxPending == 0 {
 		o.MaxPending = 256 << 10
@@ -119,6 +123,7 @@ type Hub struct {
 	work  workQueue
 	stats counters
 	clock atomic.Int64 // Unix milliseconds, set by the sweeper: exact enough for timeouts, free to read
+	rings atomic.Int64 // bytes in all rings
 
 	mu    sync.RWMutex
 	rooms map[roomKey]*room

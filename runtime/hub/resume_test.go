@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -385,6 +386,32 @@ func TestRing_keepsWithinItsBytes(t *testing.T) {
 	}
 	if got := strings.Count(string(all), " say "); got != int(1000-g.after) {
 		t.Errorf("%d messages", got)
+	}
+}
+
+func TestRing_manyRoomsShareTheTotal(t *testing.T) {
+	const share, total = 8 << 10, 64 << 10
+	h := testHub(t, Options{RingBytes: share, RingTotal: total})
+	c := connect(t, h)
+	const rooms = 32
+	for i := range rooms {
+		ch := testChannel
+		ch.ID = fmt.Sprint("c", i)
+		if err := h.Subscribe(context.Background(), c.conn, "u", ch, nil, func(Joined) []byte { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		for seq := int64(1); seq <= 100; seq++ {
+			e := say(seq)
+			e.Channel = ch.ID
+			h.Deliver(e)
+		}
+	}
+	if got := h.rings.Load(); got < total/2 || got > total+share+rooms*share/16 {
+		t.Errorf("%d bytes in all rings", got)
+	}
+	h.Drop(c.conn)
+	if got := h.rings.Load(); got != 0 {
+		t.Errorf("%d bytes left in the rings of rooms that are gone", got)
 	}
 }
 

@@ -49,8 +49,9 @@ type room struct {
 	lastMsg   time.Time
 	rate      float64 // messages a second, over about half a second
 
-	ring  ring
-	pages map[int64]*page
+	ring        ring
+	ringCounted int // its bytes in Hub.rings
+	pages       map[int64]*page
 }
 
 // phase of a room in fan-out.
@@ -134,8 +135,22 @@ func (r *room) nextLocked(e *envelope.Envelope) {
 	if e.Target != "" {
 		r.blankLocked(e.Target)
 	}
-	r.ring.add(e, r.h.o.RingBytes)
+	r.ring.add(e, r.ringLimit())
+	r.countRingLocked()
 	r.queueLocked(e)
+}
+
+// ringLimit gives many talking rooms smaller shares than a few.
+func (r *room) ringLimit() int {
+	if r.h.rings.Load() > int64(r.h.o.RingTotal) {
+		return r.h.o.RingBytes / 16
+	}
+	return r.h.o.RingBytes
+}
+
+func (r *room) countRingLocked() {
+	r.h.rings.Add(int64(r.ring.bytes - r.ringCounted))
+	r.ringCounted = r.ring.bytes
 }
 
 // releaseLocked lets those go that were waiting for the head.
@@ -310,6 +325,7 @@ func (r *room) close() {
 		}
 	}
 	r.queue, r.held, r.pages, r.ring = nil, nil, nil, ring{}
+	r.countRingLocked()
 }
 
 // reached waits until everything up to seq has been handed to the workers.
