@@ -66,21 +66,37 @@ func StartWith(t testing.TB, p ua.Protocol, o ua.Options, wrap func(*chat.Servic
 		Limits: chat.Limits{PerSecond: 1e6, Burst: 1e6},
 	})
 	testkit.Eventually(t, Patience, "the changes feed is read", func() bool { return svc.Stale() < time.Second })
-	server := ua.Handler(wrap(svc), p, o)
-	listener := httptest.NewServer(server)
-	version := o.Version
-	if version == "" {
-		version = p.Name()
-	}
 	t.Cleanup(func() {
-		listener.Close()
-		server.Close()
 		svc.Close()
 		must(t, log.Close())
 		must(t, st.Close())
 	})
-	url := strings.Replace(listener.URL, "http", "ws", 1) + "/ua/" + version + "/" + Tenant
-	return &World{Store: st, Service: svc, Server: server, URL: url}
+	w := &World{Store: st, Service: svc}
+	w.serve(t, wrap(svc), p, o)
+	return w
+}
+
+// Another starts a second server on the same service: what a client reaches once the slot was swapped.
+func (w *World) Another(t testing.TB, p ua.Protocol, o ua.Options) *World {
+	t.Helper()
+	other := &World{Store: w.Store, Service: w.Service}
+	other.serve(t, w.Service, p, o)
+	return other
+}
+
+func (w *World) serve(t testing.TB, svc ua.Service, p ua.Protocol, o ua.Options) {
+	t.Helper()
+	w.Server = ua.Handler(svc, p, o)
+	listener := httptest.NewServer(w.Server)
+	t.Cleanup(func() {
+		listener.Close()
+		w.Server.Close()
+	})
+	version := o.Version
+	if version == "" {
+		version = p.Name()
+	}
+	w.URL = strings.Replace(listener.URL, "http", "ws", 1) + "/ua/" + version + "/" + Tenant
 }
 
 func fill(t testing.TB, st *store.Store) {
