@@ -34,6 +34,7 @@ type Store interface {
 	Tenant(ctx context.Context, id string) (store.Tenant, error)
 	LookupToken(ctx context.Context, tenant, hash string) (store.Token, error)
 	LookupKey(ctx context.Context, hash string) (store.APIKey, error)
+	TouchKey(ctx context.Context, k store.APIKey) error
 	Channel(ctx context.Context, tenant, id string) (store.Channel, error)
 	IsMember(ctx context.Context, channelPK int64, user string) (bool, error)
 	NGList(ctx context.Context, tenant string) (int64, []store.NGEntry, error)
@@ -89,6 +90,7 @@ type Service struct {
 	words    *words
 	presence *presence
 	recent   *recent
+	used     usedKeys
 	parking  *limit.Parking
 	rates    *limit.Rates[userKey]
 	lookups  *limit.Rates[userKey] // log look-ups for refused messages
@@ -152,6 +154,7 @@ func New(cfg Config) *Service {
 	s.run(s.presence.loop)
 	s.run(s.sweepLoop)
 	s.run(s.recheckLoop)
+	s.run(s.touchLoop)
 	if s.hub != nil {
 		s.run(s.headLoop)
 	}
@@ -240,10 +243,9 @@ func (s *Service) gone(nick string) {
 	s.presence.gone(nick)
 }
 
-// here greets a process that is new on the network, or back after a split: it does not know who is here.
-func (s *Service) here(string) {
+func (s *Service) here(nick string) {
 	<-s.ready
-	s.presence.announceSoon()
+	s.presence.here(nick)
 }
 
 // busState reacts to the connection's return: changes may have been announced in the meantime, and nobody heard who is here.

@@ -89,30 +89,6 @@ func (s *Service) identify(ctx context.Context, tenant, hash string) (Identity, 
 	return Identity{Tenant: tenant, User: t.User, Name: t.Name, TokenHash: hash, Expires: t.ExpiresAt}, nil
 }
 
-// Key checks a game server's API key. A key of another tenant is as unknown as a made-up one.
-func (s *Service) Key(ctx context.Context, tenant, secret string) (store.APIKey, error) {
-	if err := s.fresh(); err != nil {
-		return store.APIKey{}, err
-	}
-	if names.AnyTenant(tenant) != nil || secret == "" || len(secret) > auth.MaxSecret {
-		return store.APIKey{}, errBadKey()
-	}
-	hash := auth.Hash(secret)
-	k, err := s.caches.keys.get(ctx, hash, func(ctx context.Context) (store.APIKey, error) {
-		return s.cfg.Store.LookupKey(ctx, hash)
-	})
-	switch {
-	case errors.Is(err, store.ErrNotFound), err == nil && k.Tenant != tenant:
-		return store.APIKey{}, errBadKey()
-	case err != nil:
-		return store.APIKey{}, s.readError("look up an API key", err)
-	}
-	if err := s.tenantActive(ctx, tenant); err != nil {
-		return store.APIKey{}, err
-	}
-	return k, nil
-}
-
 // Channel returns a channel of the tenant, or CodeNoSuchChannel.
 func (s *Service) Channel(ctx context.Context, tenant, channel string) (store.Channel, error) {
 	ch, err := s.channel(ctx, tenant, channel)

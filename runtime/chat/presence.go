@@ -28,6 +28,7 @@ type presence struct {
 	dirty    map[memberKey]struct{} // whose state and what was told of it differ
 	announce time.Time              // when to tell everyone who is here, zero for not at all
 	dead     map[string]time.Time   // origins whose nick has gone, since when
+	lost     map[string]struct{}    // nicks that have gone and not come back
 }
 
 type presentUser struct {
@@ -45,6 +46,7 @@ func newPresence(origin string, publish, deliver func(*envelope.Envelope)) *pres
 		rooms: map[channelKey]map[string]*presentUser{},
 		dirty: map[memberKey]struct{}{},
 		dead:  map[string]time.Time{},
+		lost:  map[string]struct{}{},
 	}
 }
 
@@ -111,6 +113,18 @@ func (p *presence) gone(nick string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dead[nick] = time.Now()
+	p.lost[nick] = struct{}{}
+}
+
+// here notes that a process is on the network. One that is back after a split, where the others held us for dead as we did them,
+// is told again who is here; one that is new has no clients yet who could want to know.
+func (p *presence) here(nick string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, back := p.lost[nick]; back {
+		delete(p.lost, nick)
+		p.announceSoonLocked()
+	}
 }
 
 // forget drops what others said about a channel that nobody here is subscribed to any more.
@@ -127,6 +141,10 @@ func (p *presence) forget(tenant, channel string) {
 func (p *presence) announceSoon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.announceSoonLocked()
+}
+
+func (p *presence) announceSoonLocked() {
 	if p.announce.IsZero() {
 		p.announce = time.Now().Add(announceAfter)
 	}

@@ -161,11 +161,41 @@ func TestPresence_announcesAgainToThoseWhoMeet(t *testing.T) {
 		b.gone("au") // a split that heals later
 		ps.run(6 * time.Second)
 		ps.expectShown(t, "n/b/ua", "leave aya")
-		a.announceSoon()
-		a.announceSoon()
-		ps.run(3 * time.Second)
+		a.here("cu") // new, and nothing to it
+		ps.run(2 * time.Second)
+		ps.expectShown(t, "n/b/ua")
+		a.gone("bu")
+		a.here("bu")
+		a.here("bu")
+		ps.published = nil
+		ps.run(2 * time.Second)
+		if len(ps.published) != 1 {
+			t.Errorf("published %v, want one join", ps.published)
+		}
 		ps.expectShown(t, "n/b/ua", "join aya")
 		ps.expectShown(t, "n/a/ua")
+	})
+}
+
+func TestPresence_forgetsWhatOthersSaidOfAChannelNobodyReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ps := newPresences(t, "n/a/ua", "n/b/ua")
+		a, b := ps.all[0], ps.all[1]
+		b.entered("demo", "lobby", "ben", "Ben")
+		ps.run(time.Second)
+		a.entered("demo", "lobby", "aya", "Aya")
+		ps.run(time.Second)
+		b.left("demo", "lobby", "ben")
+		b.forget("demo", "lobby") // the hub's last subscriber has gone
+		ps.run(2 * time.Second)
+		if len(b.rooms) != 0 {
+			t.Errorf("%v is remembered", b.rooms)
+		}
+		clear(ps.shown)
+		b.entered("demo", "lobby", "ben", "Ben")
+		ps.run(2 * time.Second)
+		ps.expectShown(t, "n/b/ua", "join ben")
+		ps.expectShown(t, "n/a/ua", "join ben")
 	})
 }
 

@@ -46,7 +46,8 @@ func (s *Service) Say(sess Session, r SayRequest, done func(chatlog.Receipt, err
 		return
 	}
 	key := messageKey{ch.PK, e.id.User, r.ID}
-	if s.recent.seen(key, func(receipt chatlog.Receipt, err error) { s.answer(done, receipt, err) }) {
+	answer := func(receipt chatlog.Receipt, err error) { s.answer(done, receipt, err) }
+	if s.recent.seen(key, answer) {
 		return
 	}
 	if r.Retry {
@@ -60,9 +61,14 @@ func (s *Service) Say(sess Session, r SayRequest, done func(chatlog.Receipt, err
 		s.refuse(e, ch, r, err, done)
 		return
 	}
+	s.acceptOnce(key, ch, line, answer)
+}
+
+// acceptOnce is accept for a message that may come again.
+func (s *Service) acceptOnce(key messageKey, ch *store.Channel, line *envelope.Envelope, done func(chatlog.Receipt, error)) {
 	s.recent.begin(key)
 	s.accept(ch, line, func(receipt chatlog.Receipt, err error) {
-		s.answer(done, receipt, err)
+		done(receipt, err)
 		s.recent.finish(key, receipt, err)
 	})
 }
@@ -150,7 +156,7 @@ func (s *Service) accept(ch *store.Channel, line *envelope.Envelope, done func(c
 
 func (s *Service) spread(line *envelope.Envelope) {
 	s.counts.accepted.Add(1)
-	s.countTenant(line.Tenant)
+	s.tenant(line.Tenant).messages.Add(1)
 	s.bus.Publish(line)
 	s.deliver(line)
 }
@@ -236,7 +242,10 @@ func (s *Service) System(ctx context.Context, tenant, channel, id, user, name, t
 		err     error
 	}
 	got := make(chan result, 1)
-	s.accept(ch, line, func(r chatlog.Receipt, err error) { got <- result{r, err} })
+	done := func(r chatlog.Receipt, err error) { got <- result{r, err} }
+	if key := (messageKey{ch.PK, user, id}); !s.recent.seen(key, done) {
+		s.acceptOnce(key, ch, line, done)
+	}
 	select {
 	case r := <-got:
 		if r.err != nil {

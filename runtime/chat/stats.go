@@ -77,21 +77,15 @@ func (s *Service) Stats() Stats {
 	return st
 }
 
-// Used notes a request of a tenant that has no session, as the API serves them.
-func (s *Service) Used(tenant string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tenantLocked(tenant).lastSeen.Store(time.Now().UnixMilli())
-}
-
-func (s *Service) countTenant(tenant string) {
+// tenant returns a tenant's share, made at its first use.
+func (s *Service) tenant(tenant string) *tenantSessions {
 	s.mu.RLock()
 	t := s.tenants[tenant]
 	s.mu.RUnlock()
 	if t == nil {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		t = s.tenantLocked(tenant)
-		s.mu.Unlock()
 	}
-	t.messages.Add(1)
+	return t
 }

@@ -24,6 +24,9 @@ import (
 // word does not make the whole process late.
 const closeTimeout = 2 * time.Second
 
+// readyTimeout is how long the changes feed may take to be read the first time.
+const readyTimeout = 10 * time.Second
+
 // running is a configured instance. Its parts are closed in the reverse order of their making.
 type running struct {
 	set, version string
@@ -61,7 +64,9 @@ func open(ctx context.Context, b Build, role string, req *pb.ConfigureRequest, l
 	}
 	r.compose(b, role, req)
 	r.serve()
-	if err := r.chat.Ready(ctx); err != nil { // the caller's deadline decides
+	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := r.chat.Ready(waiting); err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		r.close(ctx, "the server could not start")

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	tenantsLook  = 30 * time.Second // how often the tenants are looked through
+	tenantsLook  = 10 * time.Second // how often the tenants are looked through
 	tenantsAgain = time.Hour        // how often the same tenant is written down
 )
 
