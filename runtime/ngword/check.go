@@ -22,8 +22,8 @@ func (m *Matcher) Check(text string) Result {
 		res.Action = actionNames[rejected]
 		return res
 	}
-	s := m.scratch.Get().(*scratch)
-	defer m.scratch.Put(s)
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
 	s.fold(text, m.symbols)
 	m.find(s)
 	if len(s.found) == 0 {

@@ -99,8 +99,10 @@ type Matcher struct {
 	auto     automaton
 	symbols  map[rune]bool // symbols that words are made of, and that therefore separate nothing
 	skipped  []string
-	scratch  sync.Pool
 }
+
+// scratches serve all matchers: a process has thousands of lists, and few lines at a time.
+var scratches = sync.Pool{New: func() any { return &scratch{} }}
 
 // Skipped returns the words of the list that hold nothing to look for.
 func (m *Matcher) Skipped() []string { return m.skipped }
@@ -109,7 +111,6 @@ func (m *Matcher) Skipped() []string { return m.skipped }
 // bad entry must not end the filtering; see Skipped. It is an error only for a word beyond all bounds of the store.
 func Compile(entries []store.NGEntry) (*Matcher, error) {
 	m := &Matcher{symbols: map[rune]bool{}}
-	m.scratch.New = func() any { return &scratch{} }
 	foldTables() // before anything reads them
 	for _, e := range entries {
 		m.keepSymbols(e.Word)

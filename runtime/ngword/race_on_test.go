@@ -1,0 +1,5 @@
+//go:build race
+
+package ngword
+
+const raceDetector = true
