@@ -28,6 +28,8 @@ const (
 	maxDir = 69
 	// termPatience is what TERM leaves a child before KILL.
 	termPatience = 2 * time.Second
+	// dyingPatience is for a child that has closed its pipe or connection: its exit status, due any moment, says more than that.
+	dyingPatience = time.Second
 )
 
 // Spec says what to start.
@@ -100,6 +102,9 @@ func start(ctx context.Context, spec Spec) (*Process, error) {
 	}
 	if err != nil {
 		l.close()
+		if errors.Is(err, ErrUnresponsive) {
+			r.task.waitExit(ctx, dyingPatience)
+		}
 		state := r.task.exitState()
 		if killErr := r.task.kill(); killErr != nil {
 			return nil, errors.Join(err, killErr)

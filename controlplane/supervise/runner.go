@@ -220,11 +220,10 @@ func waitTask(t *task) error {
 	return nil
 }
 
-// Kill comes from go-plugin when the handshake went wrong. A child that is just dying gets the moment it needs to be found dead
-// by itself: its exit status is the better message.
+// Kill comes from go-plugin when the handshake went wrong.
 func (r *runner) Kill(context.Context) error {
 	if r.first.ended() {
-		r.task.waitExit(r.ctx, 200*time.Millisecond)
+		r.task.waitExit(r.ctx, dyingPatience)
 	}
 	err := r.task.kill()
 	r.stdout.Close() // a grandchild may hold the other end

@@ -56,13 +56,13 @@ func lastLines(b []byte, n int) []string {
 		if len(l) > maxLineShow {
 			l = strings.TrimRightFunc(l[:maxLineShow], func(r rune) bool { return r == utf8.RuneError }) + "…"
 		}
-		lines[i] = printable(l)
+		lines[i] = Printable(l)
 	}
 	return lines
 }
 
-// printable escapes what would move a cursor, colour a terminal or reorder a line.
-func printable(s string) string {
+// Printable escapes what would move a cursor, colour a terminal or reorder a line; a tab becomes a space.
+func Printable(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)

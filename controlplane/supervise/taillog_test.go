@@ -46,7 +46,7 @@ func TestTailLog_lastLinesSafeToPrint(t *testing.T) {
 func FuzzPrintable(f *testing.F) {
 	f.Add("a\x1b]0;title\x07\xff\u202e")
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, r := range printable(s) {
+		for _, r := range Printable(s) {
 			if !unicode.IsPrint(r) {
 				t.Errorf("%q comes out with %q", s, r)
 			}
