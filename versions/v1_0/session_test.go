@@ -10,3 +10,7 @@ import (
 func TestProtocol_goldenSession(t *testing.T) {
 	uatest.Start(t, protocol{}, ua.Options{}).Replay(t, "testdata/session.txt")
 }
+
+func TestProtocol_strangersClient(t *testing.T) {
+	uatest.Start(t, protocol{}, ua.Options{}).RunPython(t, "testdata/client.py")
+}
