@@ -160,6 +160,7 @@ func TestBus_closeHandsOverWhatIsQueued(t *testing.T) {
 	})
 }
 
+// A JOIN line a few bytes too long loses its last channel: the server cuts the name and joins us to another.
 func TestBus_manyChannels(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)

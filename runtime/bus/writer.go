@@ -127,7 +127,7 @@ func (w *writer) round(todo *work) error {
 
 // channels joins or parts many channels with few lines.
 func (w *writer) channels(command string, list []int, lineLen int) error {
-	limit := lineLen - 2
+	limit := lineLen - len(command) - len("\r\n")
 	if lineLen == minLine {
 		limit = 400 // ngIRCd wants them short
 	}
