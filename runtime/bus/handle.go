@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/kmsctl/kms/runtime/envelope"
 )
@@ -248,15 +249,25 @@ func (s *session) renamed(m *message) error {
 	return nil
 }
 
+// printable makes a server's words fit for a log and a terminal.
+func printable(text []byte) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(string(text[:min(len(text), 200)]), ""))
+}
+
 func (s *session) ended(m *message) error {
-	s.reason = string(m.last())
+	s.reason = printable(m.last())
 	return nil
 }
 
 func (s *session) software(m *message) error {
 	_, version, _ := strings.Cut(string(m.last()), "running version ")
 	s.n.mu.Lock()
-	s.n.software = version
+	s.n.software = printable([]byte(version))
 	s.n.mu.Unlock()
 	return nil
 }
@@ -317,7 +328,7 @@ func (s *session) sendRefused(m *message) error {
 
 func (s *session) joinRefused(m *message) error {
 	s.n.b.count.rejected.Add(1)
-	s.n.log.Warn("the server refuses a channel", "server", s.server, "channel", string(m.param(1)), "reason", string(m.last()))
+	s.n.log.Warn("the server refuses a channel", "server", s.server, "channel", string(m.param(1)), "reason", printable(m.last()))
 	return nil
 }
 
