@@ -231,8 +231,12 @@ func TestRead_clientThatTalksOnSeesTheCode(t *testing.T) {
 			size = 2000
 		}
 		ws.WriteMessage(kind, make([]byte, size))
-		for range 50 {
-			ws.WriteMessage(websocket.TextMessage, make([]byte, 10_000))
+		eventually(t, "the refusal", c.conn.isClosing)
+		for range 20 {
+			if err := ws.WriteMessage(websocket.TextMessage, make([]byte, 10_000)); err != nil {
+				t.Fatalf("close %d: reset before it was read: %v", code, err)
+			}
+			time.Sleep(5 * time.Millisecond)
 		}
 		c.expectClose(code)
 	}

@@ -386,17 +386,23 @@ func TestSubscribe_channelMadeAnewEvictsItsNamesake(t *testing.T) {
 
 func TestSubscribe_connectionThatEndsMeanwhileLeavesNothing(t *testing.T) {
 	h := testHub(t, Options{})
-	c := connect(t, h)
+	path, conns := testServer(t, h, UpgradeOptions{})
+	stays, c := connectTo(t, path, conns), connectTo(t, path, conns)
+	stays.join(h, "stays", nil)
 	err := h.Subscribe(context.Background(), c.conn, "anna", testChannel, nil, func(Joined) []byte {
 		c.conn.kill()
 		return nil
 	})
-	if err == nil || len(h.Rooms()) != 0 {
-		t.Errorf("error %v, rooms %+v", err, h.Rooms())
+	if err == nil {
+		t.Error("no error for a connection that ended while it joined")
 	}
 	if err := h.Subscribe(context.Background(), c.conn, "anna", testChannel, nil, func(Joined) []byte { return nil }); err == nil {
-		t.Error("an ended connection joined")
+		t.Error("no error for an ended connection")
 	}
+	if room := h.Rooms()[0]; room.Subscribers != 1 {
+		t.Errorf("%d subscribers", room.Subscribers)
+	}
+	h.Drop(stays.conn)
 	if len(h.Rooms()) != 0 {
 		t.Errorf("rooms %+v", h.Rooms())
 	}
