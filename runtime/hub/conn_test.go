@@ -213,7 +213,7 @@ func TestClose_slowReaderGetsWholeFrames(t *testing.T) {
 
 // Over TCP, closing with unread bytes resets the connection, and the client would never see the reason.
 func TestRead_clientThatTalksOnSeesTheCode(t *testing.T) {
-	h := testHub(t, Options{})
+	h := testHub(t, Options{CloseTimeout: 10 * time.Second})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
