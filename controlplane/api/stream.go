@@ -91,12 +91,19 @@ func streamEvents(c *call) error {
 		if err != nil {
 			return err
 		}
-		for e := range events {
-			if err := send(e); err != nil {
-				return err
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case e, more := <-events:
+				if !more {
+					return nil
+				}
+				if err := send(e); err != nil {
+					return err
+				}
 			}
 		}
-		return nil
 	})
 }
 

@@ -1,0 +1,243 @@
+// Package apitest has what tests of the control API and of its callers share: a daemon made of function fields over a real
+// SQLite store, served on a real unix socket. Only tests import it.
+package apitest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/api"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// Backend answers through its fields; one that is nil answers that it is not there. Audit entries go to the real store.
+type Backend struct {
+	DB              *store.Store
+	StatusFunc      func(context.Context) (*controlplane.Status, error)
+	AddBuildFunc    func(context.Context, io.Reader, string) (*controlplane.BuildInfo, error)
+	BuildsFunc      func(context.Context) ([]controlplane.BuildInfo, error)
+	PlanFunc        func(context.Context, controlplane.ReleaseRequest) (*controlplane.Plan, error)
+	StartFunc       func(context.Context, controlplane.ReleaseRequest) (*controlplane.Release, error)
+	ReleaseFunc     func(context.Context, int64) (*controlplane.Release, error)
+	ReleasesFunc    func(context.Context, string, int) ([]controlplane.Release, error)
+	EventsFunc      func(context.Context, int64) (<-chan controlplane.Event, error)
+	LogsFunc        func(context.Context, controlplane.LogQuery, func(controlplane.LogLine) error) error
+	ConnectionsFunc func(context.Context, controlplane.Connection) ([]controlplane.Connection, error)
+	KickFunc        func(context.Context, controlplane.Connection, string) (int, error)
+	BusFunc         func(context.Context) ([]controlplane.BusStatus, error)
+	TestLinkFunc    func(context.Context, string) (*controlplane.LinkReport, error)
+	PingBusFunc     func(context.Context) (*controlplane.LinkReport, error)
+	LinksFunc       func(context.Context) error
+	RenderFunc      func(context.Context) (map[string]string, error)
+	NginxFunc       func(ctx context.Context, verb string) (*controlplane.NginxReport, error)
+	BackupFunc      func(context.Context, string) error
+	RestoreFunc     func(context.Context, string) error
+	DoctorFunc      func(context.Context) ([]controlplane.Finding, error)
+}
+
+// Open makes a Backend over a new migrated SQLite store in dir.
+func Open(ctx context.Context, dir string) (*Backend, error) {
+	st, err := store.Open(ctx, "sqlite:"+filepath.Join(dir, "kms.db"), store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := st.Migrate(ctx); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return &Backend{DB: st}, nil
+}
+
+// Serve serves b on a unix socket until stop is called, which also ends its streams.
+func Serve(socket string, b api.Backend) (stop func(), err error) {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	srv := &http.Server{Handler: api.NewServer(b, slog.New(slog.DiscardHandler)), ConnContext: api.ConnContext,
+		BaseContext: func(net.Listener) context.Context { return ctx }, ReadHeaderTimeout: 5 * time.Second}
+	done := make(chan struct{})
+	go func() { defer close(done); srv.Serve(l) }()
+	return func() {
+		cancel()
+		srv.Close()
+		<-done
+	}, nil
+}
+
+func absent(what string) error {
+	return controlplane.Errorf(controlplane.Failed, "this fake has no %s", what)
+}
+
+func (b *Backend) Store() *store.Store { return b.DB }
+
+func (b *Backend) Status(ctx context.Context) (*controlplane.Status, error) {
+	if b.StatusFunc == nil {
+		return nil, absent("status")
+	}
+	return b.StatusFunc(ctx)
+}
+
+func (b *Backend) AddBuild(ctx context.Context, r io.Reader, who string) (*controlplane.BuildInfo, error) {
+	if b.AddBuildFunc == nil {
+		return nil, absent("artifacts")
+	}
+	return b.AddBuildFunc(ctx, r, who)
+}
+
+func (b *Backend) Builds(ctx context.Context) ([]controlplane.BuildInfo, error) {
+	if b.BuildsFunc == nil {
+		return nil, nil
+	}
+	return b.BuildsFunc(ctx)
+}
+
+func (b *Backend) Plan(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Plan, error) {
+	if b.PlanFunc == nil {
+		return nil, absent("plans")
+	}
+	return b.PlanFunc(ctx, r)
+}
+
+func (b *Backend) Start(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error) {
+	if b.StartFunc == nil {
+		return nil, absent("releases")
+	}
+	return b.StartFunc(ctx, r)
+}
+
+func (b *Backend) Release(ctx context.Context, id int64) (*controlplane.Release, error) {
+	if b.ReleaseFunc == nil {
+		return nil, controlplane.Errorf(controlplane.NotFound, "no release %d", id)
+	}
+	return b.ReleaseFunc(ctx, id)
+}
+
+func (b *Backend) Releases(ctx context.Context, version string, limit int) ([]controlplane.Release, error) {
+	if b.ReleasesFunc == nil {
+		return nil, nil
+	}
+	return b.ReleasesFunc(ctx, version, limit)
+}
+
+func (b *Backend) Events(ctx context.Context, id int64) (<-chan controlplane.Event, error) {
+	if b.EventsFunc == nil {
+		return nil, absent("events")
+	}
+	return b.EventsFunc(ctx, id)
+}
+
+func (b *Backend) Logs(ctx context.Context, q controlplane.LogQuery, line func(controlplane.LogLine) error) error {
+	if b.LogsFunc == nil {
+		return absent("logs")
+	}
+	return b.LogsFunc(ctx, q, line)
+}
+
+func (b *Backend) Connections(ctx context.Context, f controlplane.Connection) ([]controlplane.Connection, error) {
+	if b.ConnectionsFunc == nil {
+		return nil, nil
+	}
+	return b.ConnectionsFunc(ctx, f)
+}
+
+func (b *Backend) Kick(ctx context.Context, f controlplane.Connection, reason string) (int, error) {
+	if b.KickFunc == nil {
+		return 0, nil
+	}
+	return b.KickFunc(ctx, f, reason)
+}
+
+func (b *Backend) Bus(ctx context.Context) ([]controlplane.BusStatus, error) {
+	if b.BusFunc == nil {
+		return nil, nil
+	}
+	return b.BusFunc(ctx)
+}
+
+func (b *Backend) TestLink(ctx context.Context, name string) (*controlplane.LinkReport, error) {
+	if b.TestLinkFunc == nil {
+		return nil, absent("IRC")
+	}
+	return b.TestLinkFunc(ctx, name)
+}
+
+func (b *Backend) PingBus(ctx context.Context) (*controlplane.LinkReport, error) {
+	if b.PingBusFunc == nil {
+		return nil, absent("IRC")
+	}
+	return b.PingBusFunc(ctx)
+}
+
+func (b *Backend) LinksChanged(ctx context.Context) error {
+	if b.LinksFunc == nil {
+		return nil
+	}
+	return b.LinksFunc(ctx)
+}
+
+func (b *Backend) NginxRender(ctx context.Context) (map[string]string, error) {
+	if b.RenderFunc == nil {
+		return nil, absent("nginx")
+	}
+	return b.RenderFunc(ctx)
+}
+
+func (b *Backend) nginx(ctx context.Context, verb string) (*controlplane.NginxReport, error) {
+	if b.NginxFunc == nil {
+		return nil, absent("nginx")
+	}
+	return b.NginxFunc(ctx, verb)
+}
+
+func (b *Backend) NginxTest(ctx context.Context) (*controlplane.NginxReport, error) {
+	return b.nginx(ctx, "test")
+}
+
+func (b *Backend) NginxApply(ctx context.Context) (*controlplane.NginxReport, error) {
+	return b.nginx(ctx, "apply")
+}
+
+func (b *Backend) NginxDiff(ctx context.Context) (*controlplane.NginxReport, error) {
+	return b.nginx(ctx, "diff")
+}
+
+func (b *Backend) Backup(ctx context.Context, path string) error {
+	if b.BackupFunc == nil {
+		return b.DB.Backup(ctx, path)
+	}
+	return b.BackupFunc(ctx, path)
+}
+
+func (b *Backend) Restore(ctx context.Context, path string) error {
+	if b.RestoreFunc == nil {
+		return absent("restore")
+	}
+	return b.RestoreFunc(ctx, path)
+}
+
+func (b *Backend) Doctor(ctx context.Context) ([]controlplane.Finding, error) {
+	if b.DoctorFunc == nil {
+		return nil, nil
+	}
+	return b.DoctorFunc(ctx)
+}
+
+func (b *Backend) Audited(ctx context.Context, who, action, subject, message string, err error) {
+	result := "ok"
+	if err != nil {
+		result = err.Error()
+	}
+	if err := b.DB.AppendAudit(ctx, store.Audit{Who: who, Action: action, Subject: subject, Message: message, Result: result, Node: "test"}); err != nil {
+		panic(err)
+	}
+}
+
+func (b *Backend) Uptime() time.Duration { return time.Minute }
