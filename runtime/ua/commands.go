@@ -25,7 +25,7 @@ func (c *session) login(cmd *Command) bool {
 		return true
 	}
 	c.conn.CloseAt(time.Time{}, 0, "") // from here on the login has its own deadline
-	ctx, cancel := context.WithTimeout(context.Background(), c.srv.opts.LoginDeadline)
+	ctx, cancel := context.WithTimeout(c.srv.ctx, c.srv.opts.LoginDeadline)
 	defer cancel()
 	identity, err := c.srv.svc.Login(ctx, c.tenant, cmd.Token)
 	if err != nil {
@@ -75,7 +75,7 @@ func (c *session) join(cmd *Command) bool {
 
 // subscribe joins. The channel was remembered before, so that a Removed that comes at once finds it.
 func (c *session) subscribe(cmd *Command) {
-	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	ctx, cancel := context.WithTimeout(c.srv.ctx, requestTimeout)
 	defer cancel()
 	err := c.srv.svc.Join(ctx, c, cmd.Channel, cmd.From, func(j hub.Joined) []byte {
 		return c.srv.proto.AppendReply(nil, Reply{Kind: Joined, To: *cmd, Joined: j})

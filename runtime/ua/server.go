@@ -60,7 +60,9 @@ type Server struct {
 
 	counters counters
 	nextID   atomic.Uint64
-	wg       sync.WaitGroup // readers
+	wg       sync.WaitGroup  // readers
+	ctx      context.Context // of what they ask the service; ended by Close
+	cancel   context.CancelFunc
 
 	mu       sync.Mutex
 	sessions map[*session]struct{} // all, logged in or not
@@ -85,8 +87,11 @@ func Handler(svc Service, p Protocol, o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	return &Server{
 		svc: svc, proto: p, opts: o, log: o.Logger, name: strings.ToLower(rand.Text()[:6]),
+		ctx:      ctx,
+		cancel:   cancel,
 		sessions: make(map[*session]struct{}),
 	}
 }
@@ -194,6 +199,7 @@ func (s *Server) Close() {
 	for _, c := range s.all() {
 		c.conn.Close(hub.CloseRestart, "the server is stopping")
 	}
+	s.cancel()
 	s.wg.Wait()
 }
 

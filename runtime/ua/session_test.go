@@ -244,6 +244,39 @@ func TestSession_boundsChannels(t *testing.T) {
 	expect(t, c, "refused more too_many_channels", "joined c7", "left c7", "joined more")
 }
 
+// stuck is the service with logins that wait as long as they may.
+type stuck struct {
+	*chat.Service
+	waiting chan struct{}
+}
+
+func (s stuck) Login(ctx context.Context, _, _ string) (chat.Identity, error) {
+	close(s.waiting)
+	<-ctx.Done()
+	return chat.Identity{}, ctx.Err()
+}
+
+func TestClose_doesNotWaitForLogins(t *testing.T) {
+	waiting := make(chan struct{})
+	w := uatest.StartWith(t, &words{}, ua.Options{LoginDeadline: time.Hour}, func(svc *chat.Service) ua.Service { return stuck{svc, waiting} })
+	c := w.Dial(t)
+	c.Send("login " + uatest.Token("aki"))
+	<-waiting
+	began := time.Now()
+	w.Server.Close()
+	if took := time.Since(began); took > uatest.Patience {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestLogin_thatGetsNoAnswerMayComeAgain(t *testing.T) {
+	waiting := make(chan struct{})
+	w := uatest.StartWith(t, &words{}, ua.Options{LoginDeadline: 100 * time.Millisecond}, func(svc *chat.Service) ua.Service { return stuck{svc, waiting} })
+	c := w.Dial(t)
+	c.Send("login " + uatest.Token("aki"))
+	expect(t, c, "refused unavailable", "close 1013")
+}
+
 func TestConnections_areListedAndKicked(t *testing.T) {
 	w := uatest.Start(t, &words{}, ua.Options{})
 	aki, bob, mute := login(t, w), w.Dial(t), w.Dial(t)
