@@ -126,7 +126,9 @@ func TestAssembler_dropsWhatHasAHole(t *testing.T) {
 	}
 	part("a", 1, 3, "x")
 	part("b", 1, 2, "left")
-	part("a", 3, 3, "z")
+	if got := part("a", 3, 3, "z"); got != "" {
+		t.Errorf("a hole passes: %q", got)
+	}
 	if got := part("a", 2, 3, "y"); got != "" {
 		t.Errorf("a hole was filled out of order: %q", got)
 	}

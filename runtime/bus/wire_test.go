@@ -155,7 +155,11 @@ func TestBus_closeHandsOverWhatIsQueued(t *testing.T) {
 		for i := range 500 {
 			a.Publish(say("lobby", int64(i+1), "the last words"))
 		}
+		start := time.Now()
 		a.Close()
+		if took := time.Since(start); took >= a.t.goodbye {
+			t.Errorf("Close took %v: the server was not told QUIT", took)
+		}
 		testkit.Eventually(t, 5*time.Second, "all arrive", func() bool { return b.count() == 500 })
 	})
 }
