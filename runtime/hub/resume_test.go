@@ -346,6 +346,24 @@ func TestDeliver_slowReaderIsCutTheSecondTime(t *testing.T) {
 	slow.expectClose(CloseSlow)
 }
 
+// Without a log there is nothing to catch up from, and a hole must not go unsaid.
+func TestDeliver_slowReaderOfAnUnloggedChannelIsCut(t *testing.T) {
+	h := testHub(t, Options{MaxPending: 32 << 10, Tick: time.Millisecond})
+	c := connect(t, h)
+	ch := Channel{PK: 8, Tenant: "demo", ID: "fast", History: "none"}
+	if err := h.Subscribe(context.Background(), c.conn, "u", ch, nil, func(Joined) []byte { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Repeat("x", 1000)
+	eventually(t, "the cut", func() bool {
+		for range 100 {
+			h.Deliver(&envelope.Envelope{Kind: envelope.Say, Tenant: "demo", Channel: "fast", User: "anna", Text: text})
+		}
+		return h.Stats().Cut == 1
+	})
+	c.expectClose(CloseSlow)
+}
+
 func TestDeliver_largeRoomReachesEverybodyInOrder(t *testing.T) {
 	log := newFakeLog(0)
 	h := testHub(t, Options{Log: log})

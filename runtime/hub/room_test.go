@@ -330,6 +330,17 @@ func TestDeliver_newEpochRestartsTheRoom(t *testing.T) {
 		if rooms := h.Rooms(); rooms[0].Channel.Epoch != "e2" || rooms[0].Head != 5 {
 			t.Errorf("room %+v", rooms[0])
 		}
+		log.mu.Lock()
+		log.epoch, log.entries = "e3", log.entries[:2] // again, seen by the head check first
+		log.mu.Unlock()
+		head, _ := log.Head(context.Background(), 7)
+		h.Heads([]Head{head})
+		time.Sleep(time.Second)
+		h.Deliver(log.add())
+		time.Sleep(time.Second)
+		if got := rec.got(); !slices.Equal(got[2:], says(3, 3)) {
+			t.Errorf("got %q", got)
+		}
 	})
 }
 
