@@ -22,10 +22,10 @@ func newAudit(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := table{data: list, empty: "nothing was changed yet", columns: []column{{title: "ID", right: true}, {title: "WHEN"}, {title: "WHO", flex: true},
-				{title: "ACTION", flex: true}, {title: "SUBJECT", flex: true}, {title: "RESULT", flex: true}, {title: "MESSAGE", flex: true}, {title: "NODE", wide: true}}}
+			t := table{data: list, empty: "nothing was changed yet", columns: []column{{title: "ID", right: true}, {title: "AGE"}, {title: "WHO", flex: true},
+				{title: "ACTION"}, {title: "SUBJECT", flex: true}, {title: "RESULT", flex: true}, {title: "MESSAGE", flex: true}, {title: "WHEN", wide: true}, {title: "NODE", wide: true}}}
 			for _, a := range list {
-				t.rows = append(t.rows, []string{itoa(a.ID), stamp(a.At), a.Who, a.Action, dash(a.Subject), a.Result, dash(a.Message), a.Node})
+				t.rows = append(t.rows, []string{itoa(a.ID), c.age(a.At), a.Who, a.Action, dash(a.Subject), a.Result, dash(a.Message), stamp(a.At), a.Node})
 			}
 			return c.print(t)
 		}),

@@ -43,8 +43,13 @@ type cli struct {
 func newCLI(in *os.File, out, errOut io.Writer) *cli {
 	c := &cli{in: in, out: out, err: errOut, now: time.Now}
 	c.inTTY, c.outTTY, c.errTTY = isTerminal(in), isTerminal(out), isTerminal(errOut)
-	c.color = c.outTTY && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	c.color = wantsColor(c.outTTY, os.Getenv)
 	return c
+}
+
+// wantsColor follows no-color.org.
+func wantsColor(tty bool, getenv func(string) string) bool {
+	return tty && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 }
 
 func isTerminal(stream any) bool {
@@ -159,11 +164,15 @@ func (c *cli) confirm(format string, args ...any) error {
 		return nil
 	}
 	question := clean(fmt.Sprintf(format, args...))
-	if !c.inTTY || !c.errTTY {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err == nil {
+		defer tty.Close()
+	}
+	if !c.inTTY || err != nil {
 		return controlplane.Errorf(controlplane.Usage, "cannot ask without a terminal: %s?", question).WithHint("add --yes when you mean it")
 	}
-	fmt.Fprintf(c.err, "%s? [y/N] ", question)
-	line, _ := bufio.NewReader(c.in).ReadString('\n')
+	fmt.Fprintf(tty, "%s? [y/N] ", question) // there even when stderr goes into a file
+	line, _ := bufio.NewReader(tty).ReadString('\n')
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
 		return nil
 	}

@@ -116,7 +116,7 @@ func (c *cli) printStatus(out io.Writer, st *controlplane.Status) error {
 // setTable has one row for each process.
 func (c *cli) setTable(versions []controlplane.VersionInfo) table {
 	t := table{columns: []column{{title: "VERSION", flex: true}, {title: "SET"}, {title: "STATE"}, {title: "BUILD", wide: true}, {title: "LABEL", flex: true}, {title: "ROLE"},
-		{title: "PROCESS"}, {title: "PID", right: true}, {title: "AGE"}, {title: "CONNS", right: true}, {title: "MSG/S", right: true}, {title: "RSS", right: true}, {title: "RESTARTS", right: true, wide: true}}}
+		{title: "PROCESS"}, {title: "PID", right: true}, {title: "AGE"}, {title: "CONNS", right: true}, {title: "MSG/S", right: true}, {title: "RSS", right: true, wide: true}, {title: "RESTARTS", right: true, wide: true}}}
 	for _, v := range versions {
 		if len(v.Sets) == 0 {
 			t.rows = append(t.rows, []string{v.Name, "-", string(v.State), short(v.Build), dash(v.Label), "", "", "", "", "", "", "", ""})
