@@ -23,6 +23,7 @@ var pageReplies = []ua.Reply{
 	{Kind: ua.Pong},
 	{Kind: ua.Removed, To: ua.Command{Channel: "guild-7"}, Code: chat.CodeNotMember},
 	{Kind: ua.Moving, Text: "moving to a new server"},
+	{Kind: ua.Closing, Code: "kicked", Text: "be nice"},
 	{Kind: ua.Refused, To: ua.Command{Word: "say", Channel: "lobby", ID: "c2"}, Err: chat.Errorf(chat.CodeNGWord, "the text holds a forbidden word")},
 	{Kind: ua.Refused, To: ua.Command{Word: "say", Channel: "lobby", ID: "c3"},
 		Err: &chat.Error{Code: chat.CodeRateLimited, Message: "too many messages", Retry: true, After: 800 * time.Millisecond}},
