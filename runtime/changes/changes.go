@@ -141,7 +141,7 @@ func (f *Follower) catchUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !f.known || epoch != f.epoch || head < f.n {
+		if !f.known || epoch != f.epoch {
 			// The number is read before the reload: what changes during it comes again.
 			f.known, f.epoch, f.n = true, epoch, head
 			f.o.OnReload()
@@ -154,6 +154,7 @@ func (f *Follower) catchUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		// A number that went back comes as an empty list here.
 		if epoch != f.epoch || !follows(list, f.n) {
 			f.known = false
 			continue

@@ -142,6 +142,40 @@ func TestAppend_timeoutThenRetryGivesTheFirstReceipt(t *testing.T) {
 	}
 }
 
+// TestAppend_sameIDTwiceInOneBatchIsOneCommit: the second one is a duplicate, not a bad row.
+func TestAppend_sameIDTwiceInOneBatchIsOneCommit(t *testing.T) {
+	st := testStore(t, sqliteURL(t))
+	var commits atomic.Int64
+	hanging, release := make(chan struct{}), make(chan struct{})
+	l := open(st, func(ctx context.Context, fn func(*store.Tx) error) error {
+		if commits.Add(1) == 1 {
+			close(hanging)
+			<-release
+		}
+		return st.Write(ctx, fn)
+	}, Options{})
+	t.Cleanup(func() { l.Close() })
+	pk := testChannel(t, st, "guild")
+	var wg sync.WaitGroup
+	wg.Add(3)
+	l.Append(pk, say("u1", "holds the commit"), func(Receipt, error) { wg.Done() })
+	<-hanging
+	e := say("u1", "twice")
+	for i := range 2 {
+		l.Append(pk, e.Clone(), func(r Receipt, err error) {
+			if err != nil || r.Seq != 2 || r.Duplicate != (i == 1) {
+				t.Errorf("answer %d: %+v, %v", i, r, err)
+			}
+			wg.Done()
+		})
+	}
+	close(release)
+	wg.Wait()
+	if n := commits.Load(); n != 2 {
+		t.Errorf("%d commits", n)
+	}
+}
+
 // TestAppend_unknownCommitOfLostDatabaseEndsBusy: while the outcome cannot be looked up nobody is told that it worked.
 func TestAppend_unknownCommitOfLostDatabaseEndsBusy(t *testing.T) {
 	st := testStore(t, sqliteURL(t))

@@ -60,6 +60,7 @@ func TestCheck_masksExactlyTheWord(t *testing.T) {
 		{"バカ", "ばか ハカ パカ", "** ハカ パカ"},
 		{"バカ", "ﾊﾞｶ", "***"},
 		{"バカ", "ハ\u3099カ", "***"},
+		{"カバ", "カハ\u3099", "***"},
 		{"ばか", "バカ", "**"},
 		{"セックス", "セツクス", "****"},
 		{"㌔", "キロ", "**"},
@@ -86,6 +87,7 @@ func TestCheck_masksExactlyTheWord(t *testing.T) {
 		{"ass", "asses", "***es"},
 		{"shit", "shitty", "****ty"},
 		{"shit", "push it", "push it"},
+		{"anus", "an used car", "an used car"},
 		{"hit", "hithit", "******"},
 		{"ass", "お前はassだ", "お前は***だ"},
 		{"傻逼", "你傻逼吧", "你**吧"},
@@ -139,6 +141,7 @@ func TestCheck_allowEntriesWinButOpenNoHole(t *testing.T) {
 		{[]string{"bb"}, []string{"ab"}, "a bbbb ab", "a **** ab"},
 		{[]string{"共产"}, []string{"共产党"}, "共产党，共产", "共产党，**"},
 		{[]string{"バカ"}, []string{"バカ貝"}, "バ カ貝", "***貝"},
+		{[]string{"カ"}, []string{"バカ"}, "バカカカ", "バカ**"},
 	}
 	for _, c := range cases {
 		m := compile(t, words("mask", "auto", c.words...), allow(c.allow...))

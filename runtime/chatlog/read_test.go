@@ -1,0 +1,146 @@
+package chatlog
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/envelope"
+)
+
+func TestRead_boundsAndRetention(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		st := testStore(t, url)
+		l := testLog(t, st, Options{})
+		pk := testChannel(t, st, "guild")
+		for i := range 10 {
+			mustAppend(t, l, pk, say("u1", fmt.Sprint(i+1)))
+		}
+		exec(t, st, `UPDATE channels SET first = 4 WHERE pk = ?`, pk)
+		cases := []struct {
+			after, upTo int64
+			limit       int
+			want        string
+		}{{0, 0, 0, "4..10"}, {5, 0, 0, "6..10"}, {4, 7, 0, "5..7"}, {0, 0, 2, "4..5"}, {10, 0, 0, "none"}, {1, 3, 0, "none"}}
+		for _, c := range cases {
+			got, err := l.Read(t.Context(), pk, c.after, c.upTo, c.limit)
+			if err != nil || span(got) != c.want {
+				t.Errorf("Read(%d, %d, %d) = %s, %v; want %s", c.after, c.upTo, c.limit, span(got), err, c.want)
+			}
+		}
+		h, err := l.Head(t.Context(), pk)
+		if err != nil || h != (Head{PK: pk, Tenant: "demo", Channel: "guild", Epoch: "epoch1", First: 4, Seq: 10}) {
+			t.Errorf("Head = %+v, %v", h, err)
+		}
+	})
+}
+
+func span(got []*envelope.Envelope) string {
+	if len(got) == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d..%d", got[0].Seq, got[len(got)-1].Seq)
+}
+
+func TestRead_messageOfANewerFormatKeepsItsPlace(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		st := testStore(t, url)
+		l := testLog(t, st, Options{})
+		pk := testChannel(t, st, "guild")
+		mustAppend(t, l, pk, say("u1", "a"))
+		mustAppend(t, l, pk, say("u1", "b"))
+		exec(t, st, `UPDATE messages SET body = ? WHERE channel_pk = ? AND seq = 1`, []byte(`{"v":2,"k":"say","x":{"rich":1}}`), pk)
+		got, err := l.Read(t.Context(), pk, 0, 0, 0)
+		if err != nil || len(got) != 2 || got[0].Seq != 1 || got[0].Known() || !got[1].Known() {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	})
+}
+
+func TestMoved_tellsWhatMovedAndAllWhenTheClockWentBack(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		st := testStore(t, url)
+		l := testLog(t, st, Options{})
+		testChannel(t, st, "quiet")
+		busy, gone := testChannel(t, st, "busy"), testChannel(t, st, "gone")
+		exec(t, st, `UPDATE channels SET deleted_at = 1, live = NULL WHERE pk = ?`, gone)
+		moved := func(since time.Time) string {
+			t.Helper()
+			heads, now, err := l.Moved(t.Context(), since)
+			if err != nil || time.Since(now).Abs() > time.Minute {
+				t.Fatalf("now %v, %v", now, err)
+			}
+			names := ""
+			for _, h := range heads {
+				names += fmt.Sprintf("%s:%d ", h.Channel, h.Seq)
+			}
+			return names
+		}
+		_, before, err := l.Moved(t.Context(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := moved(before); got != "" {
+			t.Errorf("nothing moved yet, got %q", got)
+		}
+		mustAppend(t, l, busy, say("u1", "hi"))
+		if got := moved(before); got != "busy:1 " {
+			t.Errorf("after a message: %q", got)
+		}
+		exec(t, st, `UPDATE channels SET moved_at = moved_at - 3000 WHERE pk = ?`, busy)
+		if got := moved(before); got != "busy:1 " {
+			t.Errorf("a commit shows up after its stamp, so the last seconds are told again: %q", got)
+		}
+		for _, since := range []time.Time{{}, time.Now().Add(time.Hour)} {
+			if got := moved(since); got != "quiet:0 busy:1 " {
+				t.Errorf("since %v: %q, want all", since, got)
+			}
+		}
+		exec(t, st, `UPDATE channels SET moved_at = moved_at - 3600000 WHERE pk = ?`, busy)
+		if got := moved(before); got != "" {
+			t.Errorf("what moved an hour ago: %q", got)
+		}
+	})
+}
+
+func TestQuery_pages(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		st := testStore(t, url)
+		l := testLog(t, st, Options{})
+		pk := testChannel(t, st, "guild")
+		for range 10 {
+			mustAppend(t, l, pk, say("u1", "hi"))
+		}
+		base := time.UnixMilli(1_700_000_000_000)
+		exec(t, st, `UPDATE messages SET at = ? + seq * 1000 WHERE channel_pk = ?`, base.UnixMilli(), pk)
+		exec(t, st, `UPDATE channels SET first = 2 WHERE pk = ?`, pk)
+		sec := func(n int) time.Time { return base.Add(time.Duration(n) * time.Second) }
+		cases := []struct {
+			o    QueryOptions
+			want string
+			more bool
+		}{
+			{QueryOptions{}, "2..10", false},
+			{QueryOptions{Limit: 3}, "2..4", true},
+			{QueryOptions{After: 4, Limit: 3}, "5..7", true},
+			{QueryOptions{After: 7, Limit: 3}, "8..10", false},
+			{QueryOptions{Newest: true, Limit: 3}, "8..10", true},
+			{QueryOptions{Newest: true, Before: 8, Limit: 3}, "5..7", true},
+			{QueryOptions{Newest: true, Before: 4, Limit: 3}, "2..3", false},
+			{QueryOptions{From: sec(4), To: sec(7)}, "4..6", false},
+			{QueryOptions{From: sec(9)}, "9..10", false},
+			{QueryOptions{To: sec(4)}, "2..3", false},
+			{QueryOptions{After: 10}, "none", false},
+		}
+		for _, c := range cases {
+			page, err := Query(t.Context(), st, pk, c.o)
+			if err != nil || span(page.Messages) != c.want || page.More != c.more || page.Head.Seq != 10 {
+				t.Errorf("Query(%+v) = %s, more %v, head %d, %v; want %s, %v", c.o, span(page.Messages), page.More, page.Head.Seq, err, c.want, c.more)
+			}
+		}
+		if _, err := Query(t.Context(), st, pk+100, QueryOptions{}); !errors.Is(err, ErrGone) {
+			t.Errorf("of no channel: %v", err)
+		}
+	})
+}
