@@ -336,7 +336,8 @@ func expectCode(t testing.TB, err error, code string, retry bool) {
 // faultyStore fails on demand, as a database that is away.
 type faultyStore struct {
 	*store.Store
-	away atomic.Bool
+	away   atomic.Bool
+	frozen atomic.Bool // the changes feed alone
 }
 
 func (f *faultyStore) real() *store.Store { return f.Store }
@@ -349,15 +350,15 @@ func (f *faultyStore) fault() error {
 }
 
 func (f *faultyStore) ChangesHead(ctx context.Context) (string, int64, error) {
-	if err := f.fault(); err != nil {
-		return "", 0, err
+	if err := f.fault(); err != nil || f.frozen.Load() {
+		return "", 0, errors.Join(store.ErrUnavailable, err)
 	}
 	return f.Store.ChangesHead(ctx)
 }
 
 func (f *faultyStore) ChangesAfter(ctx context.Context, n int64, limit int) (string, []store.Change, error) {
-	if err := f.fault(); err != nil {
-		return "", nil, err
+	if err := f.fault(); err != nil || f.frozen.Load() {
+		return "", nil, errors.Join(store.ErrUnavailable, err)
 	}
 	return f.Store.ChangesAfter(ctx, n, limit)
 }

@@ -36,6 +36,7 @@ func (p *process) waitUp() {
 }
 
 func TestIRC_twoProcessesTalk(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{bus.InspIRCd, bus.NgIRCd} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -89,6 +90,7 @@ func drainFrames(clients ...*client) {
 }
 
 func TestIRC_usersOfAKilledProcessLeave(t *testing.T) {
+	t.Parallel()
 	irc, st := testkit.StartIRC(t, bus.InspIRCd), testStore(t)
 	putToken(t, st, "aya", "aya-token", time.Time{})
 	putToken(t, st, "ben", "ben-token", time.Time{})

@@ -62,6 +62,7 @@ func TestLogin_parksAndRefusesWithATimeToComeBack(t *testing.T) {
 }
 
 func TestKey_opensItsOwnTenantUntilItIsRevoked(t *testing.T) {
+	t.Parallel()
 	st, n := testStore(t), &network{}
 	_, err := st.CreateTenant(t.Context(), store.Tenant{ID: "other", Name: "Other"})
 	check(t, err)
@@ -83,6 +84,7 @@ func TestKey_opensItsOwnTenantUntilItIsRevoked(t *testing.T) {
 }
 
 func TestSweep_endsSessionsWhoseTokenExpires(t *testing.T) {
+	t.Parallel()
 	st := testStore(t)
 	putToken(t, st, "aya", "aya-token", time.Now().Add(1200*time.Millisecond))
 	putToken(t, st, "ben", "ben-token", time.Now().Add(time.Hour))
@@ -97,6 +99,7 @@ func TestSweep_endsSessionsWhoseTokenExpires(t *testing.T) {
 }
 
 func TestSweep_followsATokenThatGotAnotherEnd(t *testing.T) {
+	t.Parallel()
 	st := testStore(t)
 	putToken(t, st, "aya", "aya-token", time.Now().Add(time.Hour))
 	p := startProcess(t, testConfig(st, &network{}, "n1/s1/ua"))

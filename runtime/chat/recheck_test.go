@@ -115,10 +115,7 @@ func TestChanges_renamedUserSpeaksUnderTheNewName(t *testing.T) {
 func TestChanges_newEpochRechecksEverything(t *testing.T) {
 	st, aya, ben := guildOfTwo(t)
 	// What a restore leaves behind: rows changed, and no change that says so.
-	check(t, st.Write(t.Context(), func(tx *store.Tx) error {
-		_, err := tx.Exec(`DELETE FROM members WHERE user = 'aya'`)
-		return err
-	}))
+	removeSilently(t, st, "aya")
 	ben.mustSay("guild", "nobody knows yet")
 	aya.expect("say guild 1 ben nobody knows yet")
 	check(t, st.NewEpochs(t.Context()))
@@ -129,6 +126,7 @@ func TestChanges_newEpochRechecksEverything(t *testing.T) {
 }
 
 func TestChanges_whatIsNotRecheckedMayNotSpeak(t *testing.T) {
+	t.Parallel()
 	st := &faultyStore{Store: testStore(t)}
 	putToken(t, st.Store, "aya", "aya-token", time.Time{})
 	cfg := testConfig(st.Store, &network{}, "n1/s1/ua")
@@ -147,15 +145,51 @@ func TestChanges_whatIsNotRecheckedMayNotSpeak(t *testing.T) {
 	})
 }
 
-func TestChanges_unknownKindDropsEverything(t *testing.T) {
-	_, aya, _ := twoProcesses(t)
-	aya.p.unlearn(store.Change{Tenant: "demo", Kind: "of-tomorrow", Subject: "aya"})
-	if keys := aya.p.caches.channels.keys(); len(keys) > 1 { // one may have been read again
-		t.Errorf("%v are still cached", keys)
-	}
+// removeSilently takes a member out without a row in the feed.
+func removeSilently(t *testing.T, st *store.Store, user string) {
+	t.Helper()
+	check(t, st.Write(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec(`DELETE FROM members WHERE user = ?`, user)
+		return err
+	}))
+}
+
+// frozenFeed has aya in the guild of a process that hears of no changes but those that the test tells it.
+func frozenFeed(t *testing.T) (*faultyStore, *client) {
+	t.Helper()
+	t.Parallel()
+	st := &faultyStore{Store: testStore(t)}
+	putToken(t, st.Store, "aya", "aya-token", time.Time{})
+	check(t, st.AddMember(t.Context(), "demo", "guild", "aya"))
+	cfg := testConfig(st.Store, &network{}, "n1/s1/ua")
+	cfg.Store = st
+	p := startProcess(t, cfg)
+	aya := p.login("aya-token").mustJoin("guild")
+	st.frozen.Store(true)
+	return st, aya
+}
+
+func TestChanges_unknownKindRechecksEverything(t *testing.T) {
+	st, aya := frozenFeed(t)
+	removeSilently(t, st.Store, "aya")
+	aya.p.unlearn(store.Change{Tenant: "demo", Kind: "of-tomorrow", Subject: "somebody"})
+	expectOn(t, aya.removed, within, "guild not_member")
+}
+
+func TestChanges_sayFindsOutBeforeTheBackgroundDoes(t *testing.T) {
+	st, aya := frozenFeed(t)
+	removeSilently(t, st.Store, "aya")
+	aya.p.dropMembers("demo", "guild", "aya")
+	aya.p.mu.Lock()
+	aya.p.sessions[aya].needed.Add(1) // and not flagged: nobody else looks
+	aya.p.mu.Unlock()
+	_, err := aya.say(SayRequest{Channel: "guild", Text: "still here?"})
+	expectCode(t, err, CodeNotJoined, false)
+	expectOn(t, aya.removed, within, "guild not_member")
 }
 
 func TestChanged_wakesTheOtherProcesses(t *testing.T) {
+	t.Parallel()
 	st, n := testStore(t), &network{}
 	putToken(t, st, "aya", "aya-token", time.Time{})
 	ua := startProcess(t, testConfig(st, n, "n1/s1/ua"))

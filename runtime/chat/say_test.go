@@ -13,6 +13,7 @@ import (
 // twoProcesses has aya on the first and ben on the second, both in the lobby.
 func twoProcesses(t *testing.T) (*store.Store, *client, *client) {
 	t.Helper()
+	t.Parallel() // most tests wait for ticks, not for the machine
 	st, n := testStore(t), &network{}
 	putToken(t, st, "aya", "aya-token", time.Time{})
 	putToken(t, st, "ben", "ben-token", time.Time{})
@@ -185,6 +186,7 @@ func TestSay_ngWordsRejectMaskFlagAndShadow(t *testing.T) {
 }
 
 func TestSay_databaseAwayIsARetryableErrorAndNothingCloses(t *testing.T) {
+	t.Parallel()
 	st, n := &faultyStore{Store: testStore(t)}, &network{}
 	putToken(t, st.Store, "aya", "aya-token", time.Time{})
 	cfg := testConfig(st.Store, n, "n1/s1/ua")

@@ -53,6 +53,7 @@ func heldProcess(t *testing.T) (*store.Store, *process, *heldLog) {
 }
 
 func TestSay_retryWhileTheFirstIsUnderWayGetsItsReceipt(t *testing.T) {
+	t.Parallel()
 	_, p, log := heldProcess(t)
 	aya := p.login("aya-token").mustJoin("lobby")
 	hold := make(chan struct{})
@@ -90,6 +91,10 @@ func TestSay_retryWhileTheFirstIsUnderWayGetsItsReceipt(t *testing.T) {
 			duplicates++
 		}
 	}
+	say() // answered from memory
+	if got := <-answers; !got.Duplicate || got.Seq != 1 {
+		t.Errorf("the late retry got %+v", got)
+	}
 	if duplicates != maxWaiters || log.appends.Load() != 1 {
 		t.Errorf("%d duplicates of %d appends, want %d of 1", duplicates, log.appends.Load(), maxWaiters)
 	}
@@ -117,6 +122,7 @@ func TestSay_markedRetryIsFoundEvenOverTheRateLimit(t *testing.T) {
 }
 
 func TestJoin_removalWhileItSubscribesIsNotLost(t *testing.T) {
+	t.Parallel()
 	st, p, log := heldProcess(t)
 	check(t, st.AddMember(t.Context(), "demo", "guild", "aya"))
 	aya := p.login("aya-token")
