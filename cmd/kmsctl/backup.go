@@ -58,7 +58,7 @@ and starts the sets again. What was said after the backup is gone, and 2.0 clien
 				}
 				return c.plan(plan)
 			}
-			if err := c.confirm("replace the shared database by %s and restart everything", file); err != nil {
+			if err := c.confirm(ctx, "replace the shared database by %s and restart everything", file); err != nil {
 				return err
 			}
 			if err := k.Restore(ctx, file); err != nil {

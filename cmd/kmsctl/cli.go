@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -156,44 +155,4 @@ func (c *cli) change(cmd *cobra.Command) *cobra.Command {
 func (c *cli) destructive(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVarP(&c.yes, "yes", "y", false, "do it without asking")
 	return c.change(cmd)
-}
-
-// confirm asks a person, and refuses to guess for a script.
-func (c *cli) confirm(format string, args ...any) error {
-	if c.yes {
-		return nil
-	}
-	question := clean(fmt.Sprintf(format, args...))
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err == nil {
-		defer tty.Close()
-	}
-	if !c.inTTY || err != nil {
-		return controlplane.Errorf(controlplane.Usage, "cannot ask without a terminal: %s?", question).WithHint("add --yes when you mean it")
-	}
-	fmt.Fprintf(tty, "%s? [y/N] ", question) // there even when stderr goes into a file
-	line, _ := bufio.NewReader(tty).ReadString('\n')
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
-		return nil
-	}
-	return controlplane.Errorf(controlplane.Failed, "not confirmed, nothing was changed")
-}
-
-// readSecret reads one line from stdin: secrets never stand on a command line, where ps and histories show them.
-func (c *cli) readSecret(what string) (string, error) {
-	if c.inTTY {
-		fmt.Fprintf(c.err, "%s: ", what)
-		text, err := term.ReadPassword(int(c.in.Fd()))
-		fmt.Fprintln(c.err)
-		if err != nil {
-			return "", controlplane.Errorf(controlplane.Failed, "cannot read %s: %v", what, err)
-		}
-		return string(text), nil
-	}
-	line, err := bufio.NewReader(io.LimitReader(c.in, 64<<10)).ReadString('\n')
-	line = strings.TrimRight(line, "\r\n")
-	if line == "" || err != nil && err != io.EOF {
-		return "", controlplane.Errorf(controlplane.Usage, "cannot read %s: stdin is empty", what)
-	}
-	return line, nil
 }

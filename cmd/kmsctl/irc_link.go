@@ -37,7 +37,7 @@ func newLinkAdd(c *cli) *cobra.Command {
 				r.TLSCA = string(pem)
 			}
 			if passwordStdin {
-				password, err := c.readSecret("password")
+				password, err := c.readSecret(ctx, "password")
 				if err != nil {
 					return err
 				}
@@ -134,7 +134,7 @@ func newLinkRemove(c *cli) *cobra.Command {
 		Example: "  kmsctl irc link remove backup --yes",
 		Args:    args(1, 1),
 		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
-			if err := c.confirm("remove link %s", args[0]); err != nil {
+			if err := c.confirm(ctx, "remove link %s", args[0]); err != nil {
 				return err
 			}
 			if err := k.RemoveLink(ctx, args[0]); err != nil {

@@ -72,7 +72,7 @@ func newKeyRevoke(c *cli) *cobra.Command {
 		Example: "  kmsctl key revoke demo k1a2b3c4 --yes --message 'leaked'",
 		Args:    args(2, 2),
 		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
-			if err := c.confirm("revoke key %s of %s", args[1], args[0]); err != nil {
+			if err := c.confirm(ctx, "revoke key %s of %s", args[1], args[0]); err != nil {
 				return err
 			}
 			if err := k.RevokeKey(ctx, args[0], args[1]); err != nil {

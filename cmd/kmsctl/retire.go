@@ -27,7 +27,7 @@ seen on it lately. --force drains them first and wants a --message. A retired ve
 			}
 			r := controlplane.ReleaseRequest{Kind: controlplane.KindRetire, Version: args[0], Force: force, DryRun: dryRun}
 			if !dryRun {
-				if err := c.confirm("retire version %s", args[0]); err != nil {
+				if err := c.confirm(ctx, "retire version %s", args[0]); err != nil {
 					return err
 				}
 			}

@@ -83,7 +83,7 @@ func newTenantRemove(c *cli) *cobra.Command {
 		Example: "  kmsctl tenant remove dragon --yes --message 'game closed'",
 		Args:    args(1, 1),
 		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
-			if err := c.confirm("remove tenant %s with all that is its own", args[0]); err != nil {
+			if err := c.confirm(ctx, "remove tenant %s with all that is its own", args[0]); err != nil {
 				return err
 			}
 			if err := k.RemoveTenant(ctx, args[0]); err != nil {

@@ -32,7 +32,7 @@ func newTokenPut(c *cli) *cobra.Command {
 			}
 			n.Seconds = int64(expires / time.Second)
 			if fromStdin {
-				token, err := c.readSecret("token")
+				token, err := c.readSecret(ctx, "token")
 				if err != nil {
 					return err
 				}

@@ -24,12 +24,21 @@ const (
 	littleDisk  = 200 << 20 // bytes: a commit or two from full
 )
 
-// Host looks at everything. With running, a control plane answers on this home, and ports in use are its own.
+// Host looks at everything that the settings ask of this host. With running, a control plane answers on this home, and ports in
+// use are its own.
 func Host(cfg *config.Config, running bool) []controlplane.Finding {
 	p := cfg.Paths()
-	found := []controlplane.Finding{home(p.State), runDir(p), program("nginx", cfg.String("nginx.program"), "apt-get install nginx"), ircd(cfg.String("irc.kind"))}
+	found := []controlplane.Finding{home(p.State), runDir(p), program("nginx", cfg.String("nginx.program"), "apt-get install nginx")}
+	var ports []string
+	if cfg.String("nginx.run") == "child" {
+		ports = append(ports, "http", "https")
+	}
+	if cfg.String("irc.run") == "child" {
+		found = append(found, ircd(cfg.String("irc.kind")))
+		ports = append(ports, "irc.listen")
+	}
 	if !running {
-		for _, key := range []string{"http", "https", "irc.listen"} {
+		for _, key := range ports {
 			found = append(found, port(key, cfg.String(key)))
 		}
 	}
