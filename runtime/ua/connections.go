@@ -109,14 +109,3 @@ func (s *Server) Stats() map[string]float64 {
 		"kicks_total":         float64(c.kicked.Load()),
 	}
 }
-
-// Tenants counts the logged-in connections of each tenant.
-func (s *Server) Tenants() map[string]int {
-	counts := make(map[string]int)
-	for _, c := range s.all() {
-		if c.isAttached() {
-			counts[c.tenant]++
-		}
-	}
-	return counts
-}
