@@ -22,9 +22,7 @@ func fakeDaemon(ctx context.Context, dir string) (*apitest.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fake{releases: map[int64]*controlplane.Release{}}
-	f.builds = []controlplane.BuildInfo{{Digest: strings.Repeat("a1", 32), Label: "二〇版・とても長い名前のビルドです", Version: "2.0", Contract: 1, SchemaMin: 1, SchemaMax: 1, Size: 13 << 20, By: "alice",
-		CreatedAt: time.Now().Add(-3 * time.Minute), UsedBy: []string{"2.0", "s1a2b3c4d"}}}
+	f := &fake{builds: fakeBuilds(), releases: map[int64]*controlplane.Release{}}
 	b.StatusFunc, b.BuildsFunc, b.AddBuildFunc = f.status, func(context.Context) ([]controlplane.BuildInfo, error) { return f.builds, nil }, f.addBuild
 	b.PlanFunc, b.StartFunc, b.ReleaseFunc, b.ReleasesFunc, b.EventsFunc = f.plan, f.start, f.release, f.list, f.events
 	b.LogsFunc, b.ConnectionsFunc, b.KickFunc = f.logs, f.connections, f.kick
@@ -48,6 +46,11 @@ func fakeDaemon(ctx context.Context, dir string) (*apitest.Backend, error) {
 		return []controlplane.Finding{{Level: "warning", Check: "disk", Message: "from inside", Fix: "df -h"}}, nil
 	}
 	return b, nil
+}
+
+func fakeBuilds() []controlplane.BuildInfo {
+	return []controlplane.BuildInfo{{Digest: strings.Repeat("a1", 32), Label: "二〇版・とても長い名前のビルドです", Version: "2.0", Contract: 1, SchemaMin: 1, SchemaMax: 1, Size: 13 << 20, By: "alice",
+		CreatedAt: time.Now().Add(-3 * time.Minute), UsedBy: []string{"2.0", "s1a2b3c4d"}}}
 }
 
 type fake struct {

@@ -26,19 +26,6 @@ tenant demo. Ctrl-C stops all of it; the next up finds everything as it was left
 	return cmd
 }
 
-func newServer(c *cli) *cobra.Command {
-	return settings(&cobra.Command{
-		Use:   "server",
-		Short: "Run the control plane of a production host",
-		Long: `Server runs the control plane beside the system's nginx and an IRC network of its own. Versions outlive it: the next server
-adopts them.`,
-		Example: `  kmsctl server --home /var/lib/kms --run /run/kms
-  kmsctl server --config /etc/kms/kms.yaml`,
-		Args: args(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.daemon(cmd, daemonOptions{}) },
-	})
-}
-
 // daemon runs the control plane until a signal comes.
 func (c *cli) daemon(cmd *cobra.Command, o daemonOptions) error {
 	cfg, err := c.loadFor(cmd)
