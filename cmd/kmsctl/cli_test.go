@@ -82,6 +82,11 @@ func TestCommands_haveHelpAndExamples(t *testing.T) {
 		if cmd.Short == "" || cmd.Example == "" {
 			t.Errorf("%s has no help or no example", cmd.CommandPath())
 		}
+		for line := range strings.Lines(cmd.Long) {
+			if cells.StringWidth(strings.TrimRight(line, "\n")) > tableWidth {
+				t.Errorf("the help of %s is too wide: %s", cmd.CommandPath(), line)
+			}
+		}
 		if !strings.Contains(cmd.Example, "kmsctl") {
 			t.Errorf("the example of %s does not name kmsctl", cmd.CommandPath())
 		}

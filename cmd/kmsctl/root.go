@@ -91,7 +91,20 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 timed out and still running, 4 not allo
 	add("look", newList(c), newStatus(c), newLogs(c), newConn(c), newAudit(c))
 	add("manage", newTenant(c), newKey(c), newToken(c), newChannel(c), newNGWord(c), newIRC(c), newNginx(c), newBackup(c), newRestore(c))
 	root.AddCommand(newCompletion(), newVersion(c))
+	fillHelp(root)
 	return root
+}
+
+// fillHelp breaks the long texts of all commands into lines of a terminal.
+func fillHelp(cmd *cobra.Command) {
+	paragraphs := strings.Split(cmd.Long, "\n\n")
+	for i, p := range paragraphs {
+		paragraphs[i] = fill(p, tableWidth-1)
+	}
+	cmd.Long = strings.Join(paragraphs, "\n\n")
+	for _, sub := range cmd.Commands() {
+		fillHelp(sub)
+	}
 }
 
 func flagError(cmd *cobra.Command, err error) error {

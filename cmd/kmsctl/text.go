@@ -107,3 +107,24 @@ func stamp(t time.Time) string {
 	}
 	return t.Local().Format("2006-01-02 15:04:05")
 }
+
+// fill breaks a paragraph between words into lines of at most limit cells.
+func fill(text string, limit int) string {
+	var out strings.Builder
+	at := 0
+	for _, word := range strings.Fields(text) {
+		w := cells.StringWidth(word)
+		switch {
+		case at == 0:
+		case at+1+w > limit:
+			out.WriteByte('\n')
+			at = 0
+		default:
+			out.WriteByte(' ')
+			at++
+		}
+		out.WriteString(word)
+		at += w
+	}
+	return out.String()
+}

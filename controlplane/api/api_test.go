@@ -95,6 +95,7 @@ func TestServer_badRequests(t *testing.T) {
 		{"too large", "POST", "/v1/tenants", `{"tenant":"` + strings.Repeat("x", 2<<20) + `"}`, 413, controlplane.Usage, "too large"},
 		{"bad name", "POST", "/v1/tenants", `{"tenant":"../etc"}`, 400, controlplane.Usage, `bad tenant "../etc"`},
 		{"ours", "POST", "/v1/tenants", `{"tenant":"_probe"}`, 400, controlplane.Usage, "bad tenant"},
+		{"remove ours", "DELETE", "/v1/tenants/_probe", "", 400, controlplane.Usage, "bad tenant"},
 		{"taken", "POST", "/v1/tenants", `{"tenant":"demo"}`, 409, controlplane.Failed, "exists"},
 		{"control characters", "POST", "/v1/tenants", `{"tenant":"x","name":"a\u001b[2J"}`, 400, controlplane.Usage, "bad display name"},
 		{"unknown route", "GET", "/v1/nothing", "", 404, controlplane.NotFound, "no route"},
@@ -393,6 +394,24 @@ func TestStream_clientThatGoesEndsTheProducer(t *testing.T) {
 	case <-ended:
 	case <-time.After(5 * time.Second):
 		t.Fatal("the producer still runs for nobody")
+	}
+}
+
+func TestStream_controlPlaneThatGoesIsAnError(t *testing.T) {
+	r := testAPI(t)
+	started := make(chan struct{})
+	r.LogsFunc = func(ctx context.Context, _ controlplane.LogQuery, _ func(controlplane.LogLine) error) error {
+		close(started)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	go func() {
+		<-started
+		r.stop()
+	}()
+	err := r.client.Logs(t.Context(), controlplane.LogQuery{Follow: true}, func(controlplane.LogLine) error { return nil })
+	if e := controlplane.AsError(err); e.Kind != controlplane.Failed || !strings.Contains(e.Message, "went away") || e.Hint == "" {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -186,8 +186,10 @@ func readError(answer *http.Response) error {
 	return controlplane.Errorf(controlplane.Failed, "the control plane answers %s", answer.Status).WithHint("kmsctl version")
 }
 
-// stream opens a WebSocket route and calls each with the text of every message until the server ends it. A stream that just
-// stops, because the control plane went away, returns io.ErrUnexpectedEOF.
+// errCutOff ends a stream that just stops, because the control plane went away.
+var errCutOff = controlplane.Errorf(controlplane.Failed, "the control plane went away").WithHint("kmsctl doctor")
+
+// stream opens a WebSocket route and calls each with the text of every message until the server ends it.
 func (c *Client) stream(ctx context.Context, path string, query url.Values, each func([]byte) error) error {
 	d := websocket.Dialer{NetDialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) }}
 	conn, answer, err := d.DialContext(ctx, c.url("ws", "GET", path, query), nil)
@@ -208,7 +210,7 @@ func (c *Client) stream(ctx context.Context, path string, query url.Values, each
 		case websocket.IsCloseError(err, websocket.CloseNormalClosure):
 			return nil
 		case err != nil:
-			return io.ErrUnexpectedEOF
+			return errCutOff
 		}
 		var last streamError
 		if json.Unmarshal(text, &last) == nil && last.Error != nil && last.Error.Kind != "" {

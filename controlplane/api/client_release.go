@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -112,11 +111,11 @@ func (c *Client) Follow(ctx context.Context, id int64, each func(controlplane.Ev
 		if ctx.Err() != nil {
 			return nil, controlplane.Errorf(controlplane.TimedOut, "release %d still runs", id).WithHint("kmsctl show %d --follow", id)
 		}
-		if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+		if err == nil || err == errCutOff {
 			if r, err := c.Release(ctx, id); err == nil && r.Ended() {
 				return r, nil
 			}
-		} else if e := controlplane.AsError(err); e.Kind == controlplane.NotFound {
+		} else if e := controlplane.AsError(err); e.Kind == controlplane.NotFound || e.Kind == controlplane.Denied {
 			return nil, e
 		}
 		if awaySince.IsZero() {

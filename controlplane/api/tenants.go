@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/kmsctl/kms/runtime/auth"
@@ -19,10 +20,15 @@ func keyOf(k store.APIKey) Key {
 	return Key{ID: k.ID, Tenant: k.Tenant, Label: k.Label, CreatedAt: k.CreatedAt, LastUsed: k.LastUsed, RevokedAt: k.RevokedAt}
 }
 
-// tenant returns the path's tenant once it is known to exist, so that every list tells a mistyped tenant from an empty one.
+// tenant returns the path's tenant once it is known to exist, so that every list tells a mistyped tenant from an empty one. Our
+// own internal tenants may be looked at and not touched.
 func (c *call) tenant() (string, error) {
 	id := c.r.PathValue("tenant")
-	if err := names.AnyTenant(id); err != nil {
+	check := names.Tenant
+	if c.r.Method == http.MethodGet {
+		check = names.AnyTenant
+	}
+	if err := check(id); err != nil {
 		return "", err
 	}
 	_, err := c.Store().Tenant(c.ctx, id)
