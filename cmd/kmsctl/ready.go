@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/kmsctl/kms/controlplane"
 )
@@ -36,12 +40,9 @@ func (c *cli) printReady(out io.Writer, st *controlplane.Status) error {
 	return nil
 }
 
-// nextCommands are the five worth typing first. They name this home, unless it is the default one.
+// nextCommands are the five worth typing first, such that they reach this control plane from the same directory.
 func (c *cli) nextCommands(st *controlplane.Status) []string {
-	kmsctl := "kmsctl"
-	if c.home != "" {
-		kmsctl += " --home " + c.home
-	}
+	kmsctl := c.again(st.Run)
 	version := "2.0"
 	if n := len(st.Versions); n > 0 {
 		version = st.Versions[n-1].Name
@@ -53,4 +54,22 @@ func (c *cli) nextCommands(st *controlplane.Status) []string {
 		kmsctl + " ngword add demo WORD --action mask",
 		kmsctl + " rollback " + version + " --dry-run",
 	}
+}
+
+// again is how this kmsctl was called, for another command on the same home.
+func (c *cli) again(run string) string {
+	words := []string{"kmsctl"}
+	if strings.Contains(os.Args[0], "/") && filepath.Base(os.Args[0]) == "kmsctl" {
+		words[0] = os.Args[0]
+	}
+	if home := cmp.Or(c.home, os.Getenv("KMS_HOME")); home != "" {
+		words = append(words, "--home", home)
+	}
+	if c.config != "" {
+		words = append(words, "--config", c.config)
+	}
+	if cfg, err := c.load(nil); err == nil && cfg.Paths().Run != run { // it came with --run
+		words = append([]string{"KMS_RUN=" + run}, words...)
+	}
+	return strings.Join(words, " ")
 }

@@ -20,12 +20,12 @@ func TestReady_saysWhatToDoNext(t *testing.T) {
 	if err := c.printReady(&out, st); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"nginx", "2.0 ua", "4711", "/run/kms/i/s1a2b3c4d/ua.sock", "chat page: http://127.0.0.1:8080/", "kmsctl --home /srv/kms list", "Ctrl-C"} {
+	for _, want := range []string{"nginx", "2.0 ua", "4711", "/run/kms/i/s1a2b3c4d/ua.sock", "chat page: http://127.0.0.1:8080/", "KMS_RUN=/run/kms kmsctl --home /srv/kms list", "Ctrl-C"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, out.String())
 		}
 	}
-	if n := strings.Count(out.String(), "  kmsctl "); n != 5 {
+	if n := strings.Count(out.String(), "kmsctl --home"); n != 5 {
 		t.Errorf("%d commands, want 5", n)
 	}
 	for line := range strings.Lines(out.String()) {

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"log/slog"
-	"os"
-
 	"github.com/spf13/cobra"
 
 	"github.com/kmsctl/kms/controlplane"
@@ -20,7 +17,7 @@ tenant demo. Ctrl-C stops all of it; the next up finds everything as it was left
   KMS_STORE=mysql://kms:secret@127.0.0.1:3306/kms kmsctl up`,
 		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.daemon(cmd, daemonOptions{Supervise: true, Demo: true, Ready: c.tellReady, Progress: func(text string) { c.note("%s", text) }})
+			return c.daemon(cmd, daemonOptions{Laptop: true, Ready: c.tellReady, Progress: func(text string) { c.note("%s", text) }})
 		},
 	})
 	return cmd
@@ -32,20 +29,14 @@ func (c *cli) daemon(cmd *cobra.Command, o daemonOptions) error {
 	if err != nil {
 		return err
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.String("log.level"))); err != nil {
-		return controlplane.Errorf(controlplane.Usage, "bad log.level %q", cfg.String("log.level"))
-	}
-	if o.Supervise && level < slog.LevelWarn && c.errTTY {
-		level = slog.LevelWarn // people read the table; the whole log is in a file
-	}
-	o.Config, o.Version = cfg, thisVersion().Version
-	o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	log, done := c.daemonLogger(cfg)
+	defer done()
+	o.Config, o.Version, o.Log = cfg, thisVersion().Version, log
 	return runDaemon(cmd.Context(), o)
 }
 
 // tellReady ends the start of up: what runs where, the chat page, and what to type next.
-func (c *cli) tellReady(st controlplane.Status) {
+func (c *cli) tellReady(st *controlplane.Status) {
 	if c.quiet {
 		return
 	}
@@ -53,7 +44,7 @@ func (c *cli) tellReady(st controlplane.Status) {
 		c.encodeLine(st)
 		return
 	}
-	if err := c.printReady(c.out, &st); err != nil {
+	if err := c.printReady(c.out, st); err != nil {
 		c.note("%v", err)
 	}
 }
