@@ -47,10 +47,10 @@ func newLogs(c *cli) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&q.Set, "set", "", "of one set only")
-	f.StringVar(&q.Role, "role", "", "ua, api, nginx, irc or controlplane")
+	f.StringVar(&q.Role, "role", "", "ua, api, nginx, access, irc or controlplane")
 	f.IntVarP(&q.Lines, "lines", "n", 100, "how many of the last lines")
 	f.BoolVarP(&q.Follow, "follow", "f", false, "go on with what comes")
-	complete(cmd, "role", "ua", "api", "nginx", "irc", "controlplane")
+	complete(cmd, "role", "ua", "api", "nginx", "access", "irc", "controlplane")
 	c.completeFlag(cmd, "set", setNames)
 	return cmd
 }
