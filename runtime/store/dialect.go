@@ -78,7 +78,10 @@ func fromNullMS(ms sql.NullInt64) time.Time {
 }
 
 func toNullMS(t time.Time) sql.NullInt64 {
-	return sql.NullInt64{Int64: t.UnixMilli(), Valid: !t.IsZero()}
+	if t.IsZero() {
+		return sql.NullInt64{}
+	}
+	return sql.NullInt64{Int64: t.UnixMilli(), Valid: true}
 }
 
 // clip fits a text that was not checked as a name, such as an error, into a column of n characters in either database.
