@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/daemon"
 	"github.com/kmsctl/kms/templates"
 )
 
@@ -28,7 +29,7 @@ them. --nginx-run system leaves nginx to the system, --irc-run none leaves the b
 			if printUnit {
 				return c.printUnit(cmd, c.out)
 			}
-			return c.daemon(cmd, daemonOptions{})
+			return c.runDaemon(cmd, daemon.Options{})
 		},
 	})
 	cmd.Flags().BoolVar(&printUnit, "print-unit", false, "print a systemd unit for this home instead, and end")

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/daemon"
 )
 
 func newUp(c *cli) *cobra.Command {
@@ -17,14 +18,14 @@ tenant demo. Ctrl-C stops all of it; the next up finds everything as it was left
   KMS_STORE=mysql://kms:secret@127.0.0.1:3306/kms kmsctl up`,
 		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.daemon(cmd, daemonOptions{Laptop: true, Ready: c.tellReady, Progress: func(text string) { c.note("%s", text) }})
+			return c.runDaemon(cmd, daemon.Options{Laptop: true, Ready: c.tellReady, Progress: func(text string) { c.note("%s", text) }})
 		},
 	})
 	return cmd
 }
 
 // daemon runs the control plane until a signal comes.
-func (c *cli) daemon(cmd *cobra.Command, o daemonOptions) error {
+func (c *cli) runDaemon(cmd *cobra.Command, o daemon.Options) error {
 	cfg, err := c.loadFor(cmd)
 	if err != nil {
 		return err
@@ -32,7 +33,7 @@ func (c *cli) daemon(cmd *cobra.Command, o daemonOptions) error {
 	log, done := c.daemonLogger(cfg)
 	defer done()
 	o.Config, o.Version, o.Log = cfg, thisVersion().Version, log
-	return runDaemon(cmd.Context(), o)
+	return daemon.Run(cmd.Context(), o)
 }
 
 // tellReady ends the start of up: what runs where, the chat page, and what to type next.

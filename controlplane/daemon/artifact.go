@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/supervise"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// AddBuild stores an artifact under the digest of its bytes, lets it describe itself and notes it in the shared database. A
+// file that is no build is not kept.
+func (d *Daemon) AddBuild(ctx context.Context, artifact io.Reader, who string) (*controlplane.BuildInfo, error) {
+	digest, size, err := d.storeArtifact(artifact)
+	if err != nil {
+		return nil, err
+	}
+	path := d.home.Artifact(digest)
+	desc, err := supervise.Describe(ctx, path)
+	if err != nil {
+		if known, _ := d.Store().Build(ctx, digest); known.Digest == "" {
+			os.Remove(path)
+		}
+		return nil, unfit(err)
+	}
+	b := store.Build{
+		Digest: digest, Label: desc.Label, Version: desc.Version, Contract: desc.Contract,
+		SchemaMin: desc.SchemaMin, SchemaMax: desc.SchemaMax, Size: size, By: who,
+	}
+	if err := d.Store().PutBuild(ctx, b); err != nil {
+		return nil, err
+	}
+	if b, err = d.Store().Build(ctx, digest); err != nil {
+		return nil, err
+	}
+	info := d.buildInfo(b)
+	return &info, nil
+}
+
+// unfit explains why a file cannot be deployed.
+func unfit(err error) error {
+	e := controlplane.Errorf(controlplane.Unhealthy, "the file is not a build that can serve: %v", err)
+	var build *supervise.BuildError
+	if errors.As(err, &build) && build.Reason == supervise.NotExecutable {
+		return e.WithHint("is it built for this machine? file PATH tells")
+	}
+	return e.WithHint("a build answers `BUILD describe`; docs/writing-a-version.md says how")
+}
+
+// storeArtifact writes the bytes beside their final name, hashes them on the way and renames when all of it is on disk.
+func (d *Daemon) storeArtifact(artifact io.Reader) (digest string, size int64, err error) {
+	temp, err := os.CreateTemp(d.home.Artifacts(), ".upload-*")
+	if err != nil {
+		return "", 0, fmt.Errorf("cannot store the build: %v", err)
+	}
+	defer os.Remove(temp.Name())
+	defer temp.Close()
+	hash := sha256.New()
+	if size, err = io.Copy(io.MultiWriter(temp, hash), artifact); err != nil {
+		return "", 0, fmt.Errorf("cannot store the build: %v", err)
+	}
+	digest = hex.EncodeToString(hash.Sum(nil))
+	if err := errors.Join(temp.Chmod(0o550), temp.Sync(), temp.Close()); err != nil {
+		return "", 0, fmt.Errorf("cannot store the build: %v", err)
+	}
+	if err := os.Rename(temp.Name(), d.home.Artifact(digest)); err != nil {
+		return "", 0, fmt.Errorf("cannot store the build: %v", err)
+	}
+	return digest, size, syncDir(d.home.Artifacts())
+}
+
+// syncDir makes renames in a directory durable.
+func syncDir(path string) error {
+	dir, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return fmt.Errorf("cannot sync %q: %v", path, err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("cannot sync %q: %v", path, err)
+	}
+	return nil
+}
+
+// Builds lists what is known, with who holds it.
+func (d *Daemon) Builds(ctx context.Context) ([]controlplane.BuildInfo, error) {
+	builds, err := d.Store().Builds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]controlplane.BuildInfo, 0, len(builds))
+	for _, b := range builds {
+		out = append(out, d.buildInfo(b))
+	}
+	return out, nil
+}
+
+func (d *Daemon) buildInfo(b store.Build) controlplane.BuildInfo {
+	info := controlplane.BuildInfo{
+		Digest: b.Digest, Label: b.Label, Version: b.Version, Contract: b.Contract,
+		SchemaMin: b.SchemaMin, SchemaMax: b.SchemaMax, Size: b.Size, By: b.By, CreatedAt: b.CreatedAt,
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range d.sets {
+		if s.Build == b.Digest {
+			info.UsedBy = append(info.UsedBy, fmt.Sprintf("%s/%s (%s)", s.Version, s.ID, s.State))
+		}
+	}
+	return info
+}

@@ -1,0 +1,135 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// Backup writes a copy of the shared database as of one moment, while everything goes on: an SQLite file, or what
+// mariadb-dump prints.
+func (d *Daemon) Backup(ctx context.Context, path string) error {
+	err := d.backup(ctx, path)
+	if errors.Is(err, store.ErrExists) || errors.Is(err, os.ErrExist) {
+		return controlplane.Errorf(controlplane.InUse, "file %q exists already", path).WithHint("choose another name")
+	}
+	return err
+}
+
+func (d *Daemon) backup(ctx context.Context, path string) error {
+	if d.Store().Dialect() == store.SQLite {
+		return d.Store().Backup(ctx, path)
+	}
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	err = d.mariadb(ctx, "mariadb-dump", func(cmd *exec.Cmd) { cmd.Stdout = out }, "--single-transaction", "--skip-lock-tables")
+	if err == nil {
+		err = out.Sync()
+	}
+	if err != nil {
+		os.Remove(path)
+	}
+	return err
+}
+
+// Restore stops all sets with an announced close, puts the backup in place with new epochs, and starts the sets again. The
+// versions that serve stay those that served before; what the backup wants instead shows in `kmsctl list` and the ledger.
+func (d *Daemon) Restore(ctx context.Context, path string) error {
+	if err := d.restorable(path); err != nil {
+		return err
+	}
+	for _, s := range d.allSets() {
+		if err := stopInstances(ctx, s); err != nil {
+			return err
+		}
+	}
+	ctx = context.WithoutCancel(ctx) // from here on a caller that goes away must not leave the host half restored
+	err := d.restore(ctx, path)
+	d.logError("prepare the store", d.prepareStore(ctx))
+	for _, s := range d.allSets() {
+		d.settleSet(ctx, s)
+	}
+	if err != nil {
+		return controlplane.Errorf(controlplane.Failed, "cannot restore %q: %v; the sets run again", path, err)
+	}
+	return nil
+}
+
+func (d *Daemon) restorable(path string) error {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return controlplane.Errorf(controlplane.NotFound, "there is no file %q", path).WithHint("kmsctl backup FILE makes one")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for version, f := range d.flights {
+		return controlplane.Errorf(controlplane.LeaseHeld, "version %s is being changed: %s %d", version, f.record.Release.Kind, f.record.Release.ID).
+			WithHint("kmsctl show %d", f.record.Release.ID)
+	}
+	return nil
+}
+
+func (d *Daemon) restore(ctx context.Context, path string) error {
+	if d.Store().Dialect() == store.MySQL {
+		dump, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer dump.Close()
+		if err := d.mariadb(ctx, "mariadb", func(cmd *exec.Cmd) { cmd.Stdin = dump }); err != nil {
+			return err
+		}
+		return d.Store().NewEpochs(ctx)
+	}
+	if err := d.Store().Close(); err != nil {
+		return err
+	}
+	err := store.Restore(ctx, d.cfg.Store(), path)
+	return errors.Join(err, d.openShared(ctx))
+}
+
+// mariadb runs one of MariaDB's own programs on the shared database. The password goes through a 0600 file, since command
+// lines and environments can be read by others.
+func (d *Daemon) mariadb(ctx context.Context, program string, setUp func(*exec.Cmd), args ...string) error {
+	u, err := url.Parse(d.cfg.Store())
+	if err != nil {
+		return errors.New("cannot read the store's address")
+	}
+	host, port, err := net.SplitHostPort(u.Host)
+	if err != nil {
+		host, port = u.Host, "3306"
+	}
+	password, _ := u.User.Password()
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	options := fmt.Sprintf("[client]\nhost=%s\nport=%s\nuser=\"%s\"\npassword=\"%s\"\nprotocol=tcp\n",
+		host, port, quote.Replace(u.User.Username()), quote.Replace(password))
+	file := filepath.Join(d.home.State, "."+program+".cnf")
+	if err := os.WriteFile(file, []byte(options), 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(file)
+	path, err := lookProgram(program)
+	if err != nil {
+		return controlplane.Errorf(controlplane.Failed, "there is no program %q", program).WithHint("apt-get install mariadb-client")
+	}
+	args = append(append([]string{"--defaults-extra-file=" + file}, args...), strings.TrimPrefix(u.Path, "/"))
+	cmd := exec.CommandContext(ctx, path, args...)
+	var said strings.Builder
+	cmd.Stderr = &said
+	setUp(cmd)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %v: %s", program, err, firstLine(strings.TrimSpace(said.String())))
+	}
+	return nil
+}

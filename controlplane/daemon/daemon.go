@@ -1,0 +1,356 @@
+// Package daemon is the control plane as a running program: it puts hostdb, supervise, nginx, the IRC server, the shared
+// store and the control API together, keeps what should run running, and executes releases.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/api"
+	"github.com/kmsctl/kms/controlplane/config"
+	"github.com/kmsctl/kms/controlplane/hostdb"
+	"github.com/kmsctl/kms/controlplane/nginx"
+	"github.com/kmsctl/kms/controlplane/supervise"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// Options are what kmsctl passes on.
+type Options struct {
+	Config  *config.Config
+	Log     *slog.Logger
+	Version string // kmsctl's own
+	// Laptop is `kmsctl up`: everything is stopped at the end, and a first start deploys the builds beside the binary and
+	// makes the tenant demo. Without it (`kmsctl server`) all that runs stays when the control plane goes.
+	Laptop   bool
+	Progress func(string)               // what takes a moment, one line each; may be nil
+	Ready    func(*controlplane.Status) // called once when everything serves; may be nil
+}
+
+// Daemon is the running control plane.
+type Daemon struct {
+	o          Options
+	cfg        *config.Config
+	log        *slog.Logger
+	home       *home
+	node       string
+	holder     string // this process, as leases name it
+	nginxGroup int    // gid that may enter the sets' directories, -1 for our own
+	startedAt  time.Time
+
+	host   *hostdb.DB
+	store  atomic.Pointer[store.Store] // replaced by a restore
+	events *events
+	nginx  *nginx.Manager
+	router *nginx.Router
+	probe  probeIdentity
+
+	nginxProc *keeper // nil when the system runs nginx
+	ircProc   *keeper // nil without an IRC server of our own
+
+	mu      sync.Mutex // guards what follows; never held over a call to a process or the shared store
+	sets    map[string]*set
+	routes  map[string]hostdb.Route
+	flights map[string]*flight // by version
+	links   []store.Link       // as last read from the store
+
+	nginxMu sync.Mutex // one change of nginx at a time
+	ctx     context.Context
+	work    sync.WaitGroup // releases under way
+}
+
+// Run is the control plane from start to end; it returns when ctx ends or the start fails. What fails names the thing and
+// the next command to type.
+func Run(ctx context.Context, o Options) error {
+	d := &Daemon{
+		o: o, cfg: o.Config, log: o.Log, node: o.Config.Node(), nginxGroup: -1, startedAt: time.Now(), events: newEvents(),
+		sets: map[string]*set{}, routes: map[string]hostdb.Route{}, flights: map[string]*flight{},
+	}
+	d.holder = "control plane of " + d.node
+	if o.Progress == nil {
+		d.o.Progress = func(string) {}
+	}
+	if err := supervise.CloseInheritedFDs(); err != nil {
+		return err
+	}
+	h, err := openHome(o.Config.Paths())
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	d.home = h
+	working, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	d.ctx = working
+	defer stopWork()
+	defer d.shutDown(stopWork)
+	if err := d.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // interrupted while starting is no failure
+		}
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// start brings everything up, in an order in which each part finds what it needs. What runs already is adopted first of all,
+// so that an upgrade of the control plane is short.
+func (d *Daemon) start(ctx context.Context) error {
+	if err := d.openStores(ctx); err != nil {
+		return err
+	}
+	if err := d.startSurroundings(ctx); err != nil {
+		return err
+	}
+	sets, err := d.host.Sets()
+	if err != nil {
+		return err
+	}
+	d.adoptSets(ctx, sets)
+	d.settleFlights(ctx)
+	go d.watch()
+	if err := d.listen(); err != nil {
+		return err
+	}
+	if d.o.Laptop {
+		if err := d.firstStart(ctx); err != nil {
+			return err
+		}
+	}
+	if d.o.Ready != nil {
+		status, err := d.Status(ctx)
+		if err != nil {
+			return err
+		}
+		d.o.Ready(status)
+	}
+	return nil
+}
+
+// openStores opens host.db and the shared database. A shared database that is away is no reason not to adopt what runs.
+func (d *Daemon) openStores(ctx context.Context) (err error) {
+	if d.host, err = hostdb.Open(ctx, d.home.HostDB()); err != nil {
+		return err
+	}
+	routes, err := d.host.Routes()
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		d.routes[r.Version] = r
+	}
+	if err := d.openShared(ctx); err != nil {
+		return err
+	}
+	opening, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err = d.prepareStore(opening)
+	if errors.Is(err, store.ErrUnavailable) && len(routes) > 0 {
+		d.log.Error("the shared database is away; what runs goes on", "error", err)
+		go d.prepareLater()
+		return nil
+	}
+	if errors.Is(err, store.ErrSchemaNewer) {
+		return controlplane.Errorf(controlplane.Failed, "%v", err).WithHint("upgrade kmsctl; this one is %s", d.o.Version)
+	}
+	return err
+}
+
+// prepareStore migrates and reads what the host needs of the shared database.
+func (d *Daemon) prepareStore(ctx context.Context) error {
+	if err := d.Store().Migrate(ctx); err != nil {
+		return err
+	}
+	if err := d.Store().PutNode(ctx, store.Node{ID: d.node, Host: d.node}); err != nil {
+		return err
+	}
+	if err := d.ensureProbe(ctx); err != nil {
+		return err
+	}
+	return d.readLinks(ctx)
+}
+
+// prepareLater tries until the database is back.
+func (d *Daemon) prepareLater() {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-ticker.C:
+			if err := d.prepareStore(d.ctx); err == nil {
+				d.log.Info("the shared database is back")
+				return
+			}
+		}
+	}
+}
+
+// startSurroundings starts or adopts the IRC server and nginx.
+func (d *Daemon) startSurroundings(ctx context.Context) error {
+	var err error
+	if d.router, err = nginx.NewRouter(d.home.Run); err != nil {
+		return err
+	}
+	if d.cfg.String("irc.run") == "child" {
+		d.o.Progress("starting the IRC server")
+		if err := d.startIRC(ctx); err != nil {
+			return err
+		}
+	}
+	d.o.Progress("starting nginx")
+	return d.startNginx(ctx)
+}
+
+// listen serves the control API. The lock on the home makes a socket that is there a leftover.
+func (d *Daemon) listen() error {
+	path := d.home.ControlSocket()
+	os.Remove(path)
+	mask := unix.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	unix.Umask(mask)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %q: %v", path, err)
+	}
+	server := &http.Server{
+		Handler: api.NewServer(d, d.log), ConnContext: api.ConnContext, ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return d.ctx },
+	}
+	d.work.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			d.log.Error("the control API ended", "error", err)
+		}
+	})
+	context.AfterFunc(d.ctx, func() { server.Close() })
+	return nil
+}
+
+// watch polls the instances and moves sets along, once a second.
+func (d *Daemon) watch() {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		d.pollAll()
+		d.tend(time.Now())
+	}
+}
+
+func (d *Daemon) pollAll() {
+	var group sync.WaitGroup
+	for _, s := range d.allSets() {
+		for _, in := range s.instances() {
+			group.Go(func() { in.poll(d.ctx) })
+		}
+	}
+	group.Wait()
+}
+
+// shutDown ends the control plane: as `up` with all it started, as `server` alone.
+func (d *Daemon) shutDown(stopWork context.CancelFunc) {
+	stopWork()
+	d.work.Wait()
+	if d.host == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if d.o.Laptop {
+		d.stopEverything(ctx)
+	} else {
+		d.leaveRunning()
+	}
+	os.Remove(d.home.ControlSocket())
+	if shared := d.Store(); shared != nil {
+		shared.Close()
+	}
+	d.host.Close()
+}
+
+// stopEverything ends all children. Sets that serve are remembered, so that the next `up` finds everything as it was left.
+func (d *Daemon) stopEverything(ctx context.Context) {
+	d.o.Progress("stopping")
+	var group sync.WaitGroup
+	for _, s := range d.allSets() {
+		d.mu.Lock()
+		serving := d.routes[s.Version].Stable == s.ID
+		d.mu.Unlock()
+		group.Go(func() {
+			if serving {
+				d.logError("stop set", stopInstances(ctx, s))
+			} else {
+				d.logError("stop set", d.removeSet(ctx, s))
+			}
+		})
+	}
+	group.Wait()
+	for _, k := range []*keeper{d.nginxProc, d.ircProc} {
+		if k != nil {
+			k.halt(ctx)
+		}
+	}
+	if d.home.Moved {
+		os.RemoveAll(d.home.Run)
+	}
+}
+
+// leaveRunning lets go of all children; the next control plane adopts them.
+func (d *Daemon) leaveRunning() {
+	for _, s := range d.allSets() {
+		for _, in := range s.instances() {
+			in.letGo()
+		}
+	}
+	for _, k := range []*keeper{d.nginxProc, d.ircProc} {
+		if k != nil {
+			k.letGo()
+		}
+	}
+}
+
+// Store is the shared database.
+func (d *Daemon) Store() *store.Store { return d.store.Load() }
+
+func (d *Daemon) openShared(ctx context.Context) error {
+	shared, err := store.Open(ctx, d.cfg.Store(), store.Options{Logger: d.log})
+	if err != nil {
+		return err
+	}
+	d.store.Store(shared)
+	return nil
+}
+
+// Uptime is how long this control plane has run.
+func (d *Daemon) Uptime() time.Duration { return time.Since(d.startedAt) }
+
+// Audited records one change in the audit trail; a trail that cannot be written is logged, since the change has happened.
+func (d *Daemon) Audited(ctx context.Context, who, action, subject, message string, err error) {
+	result := "done"
+	if err != nil {
+		result = err.Error()
+	}
+	entry := store.Audit{Who: who, Action: action, Subject: subject, Message: message, Result: result, Node: d.node}
+	d.logError("write the audit trail", d.Store().AppendAudit(context.WithoutCancel(ctx), entry))
+	d.events.emit(controlplane.Event{Kind: "audit", Message: fmt.Sprintf("%s: %s %s: %s", who, action, subject, result)})
+}
+
+func (d *Daemon) logError(what string, err error) {
+	if err != nil {
+		d.log.Error("cannot "+what, "error", err)
+	}
+}

@@ -1,0 +1,71 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/config"
+)
+
+// home is the state directory, held by one control plane at a time.
+type home struct {
+	config.Paths
+	lock *os.File
+}
+
+// openHome makes the directories and takes the lock. The lock ends with the process, however it ends; the file names its
+// holder for whoever is refused.
+func openHome(p config.Paths) (*home, error) {
+	for dir, mode := range map[string]os.FileMode{
+		p.State: 0o750, p.Artifacts(): 0o750, filepath.Join(p.State, "logs"): 0o750, p.IRC(): 0o700,
+		p.Run: 0o750, filepath.Join(p.Run, "i"): 0o750, filepath.Join(p.Run, "p"): 0o700,
+	} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return nil, controlplane.Errorf(controlplane.Failed, "cannot make %q: %v", dir, errors.Unwrap(err)).
+				WithHint("choose another directory: kmsctl up --home DIR")
+		}
+	}
+	if err := ownedByUs(p.Run); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(p.Lock(), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, controlplane.Errorf(controlplane.Failed, "cannot open %q: %v", p.Lock(), err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		holder, _ := os.ReadFile(p.Lock())
+		lock.Close()
+		return nil, controlplane.Errorf(controlplane.Denied, "home %q is owned by a running control plane (pid %s)",
+			p.State, strings.TrimSpace(string(holder))).
+			WithHint("kmsctl --home %s status, or start another one: kmsctl up --home DIR", p.State)
+	}
+	if err := lock.Truncate(0); err == nil {
+		_, err = lock.WriteAt([]byte(fmt.Sprintf("%d\n", os.Getpid())), 0)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, controlplane.Errorf(controlplane.Failed, "cannot write %q: %v", p.Lock(), err)
+	}
+	return &home{p, lock}, nil
+}
+
+// ownedByUs refuses a run directory that somebody else prepared: a short one lies in /tmp.
+func ownedByUs(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return controlplane.Errorf(controlplane.Failed, "cannot read %q: %v", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
+		return controlplane.Errorf(controlplane.Denied, "run directory %q is not a directory of this user", dir).
+			WithHint("choose another: kmsctl up --run DIR")
+	}
+	return nil
+}
+
+func (h *home) close() { h.lock.Close() }

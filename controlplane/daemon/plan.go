@@ -1,0 +1,137 @@
+package daemon
+
+import (
+	"context"
+	"strings"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/runtime/names"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// Plan tells what a request would do. No steps: nothing would change.
+func (d *Daemon) Plan(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Plan, error) {
+	if err := d.resolve(ctx, &r); err != nil {
+		return nil, err
+	}
+	plan := &controlplane.Plan{Version: r.Version, To: r.Build, Steps: []string{}}
+	if s := d.servingSet(r.Version); s != nil {
+		plan.From = s.Build
+	}
+	switch {
+	case r.Kind == controlplane.KindRetire:
+		holders, err := d.holders(ctx, r.Version)
+		if err != nil {
+			return nil, err
+		}
+		plan.Holders, plan.To = holders, ""
+		plan.Steps = []string{"answer 410 for " + r.Version, "tell its clients to move", "stop its sets"}
+	case plan.From == r.Build && d.routed(r.Version):
+	case d.warmSet(r.Version, r.Build) != nil:
+		plan.Steps = []string{"swap the slot to the warm set", "write the ledger", "drain the old set"}
+	default:
+		plan.Steps = d.deploySteps(r.Version, plan.From != "")
+	}
+	return plan, nil
+}
+
+func (d *Daemon) deploySteps(version string, replaces bool) []string {
+	steps := []string{"start a set", "probe its sockets", "swap the slot"}
+	if !d.routed(version) {
+		steps = append(steps, "add the name to nginx and reload")
+	}
+	steps = append(steps, "probe through nginx", "write the ledger")
+	if replaces {
+		steps = append(steps, "drain the old set")
+	}
+	return steps
+}
+
+// resolve checks a request and completes its build.
+func (d *Daemon) resolve(ctx context.Context, r *controlplane.ReleaseRequest) error {
+	if err := names.Version(r.Version); err != nil {
+		return controlplane.Errorf(controlplane.Usage, "%v", err)
+	}
+	switch r.Kind {
+	case controlplane.KindDeploy:
+		return d.resolveBuild(ctx, r)
+	case controlplane.KindRollback:
+		return d.resolveRollback(ctx, r)
+	case controlplane.KindRetire:
+		return d.resolveRetire(r)
+	}
+	return controlplane.Errorf(controlplane.Usage, "unknown kind of release %q", r.Kind)
+}
+
+// resolveBuild takes a whole digest or a prefix that is clear.
+func (d *Daemon) resolveBuild(ctx context.Context, r *controlplane.ReleaseRequest) error {
+	builds, err := d.Store().Builds(ctx)
+	if err != nil {
+		return err
+	}
+	var found []store.Build
+	for _, b := range builds {
+		if r.Build != "" && strings.HasPrefix(b.Digest, r.Build) {
+			found = append(found, b)
+		}
+	}
+	switch len(found) {
+	case 1:
+		r.Build = found[0].Digest
+		return nil
+	case 0:
+		return controlplane.Errorf(controlplane.NotFound, "there is no build %q", r.Build).WithHint("kmsctl build list")
+	}
+	return controlplane.Errorf(controlplane.Usage, "build %q could be any of %d", r.Build, len(found)).WithHint("kmsctl build list")
+}
+
+// resolveRollback finds the build that served before, when none is named.
+func (d *Daemon) resolveRollback(ctx context.Context, r *controlplane.ReleaseRequest) error {
+	serving := d.servingSet(r.Version)
+	if serving == nil || !d.routed(r.Version) {
+		return d.unknownVersion(r.Version)
+	}
+	if r.Build != "" {
+		return d.resolveBuild(ctx, r)
+	}
+	past, err := d.Store().Releases(ctx, r.Version, 50)
+	if err != nil {
+		return err
+	}
+	for _, p := range past {
+		if p.State == store.ReleaseDone && p.Build == serving.Build && p.Previous != "" && p.Previous != serving.Build {
+			r.Build = p.Previous
+			return nil
+		}
+	}
+	return controlplane.Errorf(controlplane.NotFound, "version %s has no earlier build to roll back to", r.Version).
+		WithHint("kmsctl history %s", r.Version)
+}
+
+func (d *Daemon) resolveRetire(r *controlplane.ReleaseRequest) error {
+	if !d.routed(r.Version) {
+		return d.unknownVersion(r.Version)
+	}
+	if s := d.servingSet(r.Version); s != nil {
+		r.Build = s.Build
+	}
+	return nil
+}
+
+func (d *Daemon) unknownVersion(version string) error {
+	d.mu.Lock()
+	route := d.routes[version]
+	d.mu.Unlock()
+	if route.State == controlplane.Retired {
+		return controlplane.Errorf(controlplane.NotFound, "version %s is retired", version).
+			WithHint("kmsctl history %s shows its builds; kmsctl deploy BUILD --as %s brings it back", version, version)
+	}
+	return controlplane.Errorf(controlplane.NotFound, "there is no version %q", version).WithHint("kmsctl list")
+}
+
+// routed reports whether nginx serves the version.
+func (d *Daemon) routed(version string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.routes[version].State == controlplane.Live
+}

@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/kmsctl/kms/controlplane/supervise"
+	"github.com/kmsctl/kms/runtime/auth"
+	"github.com/kmsctl/kms/runtime/names"
+	"github.com/kmsctl/kms/runtime/plugin"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+const (
+	probeUser    = "probe"
+	probeChannel = "probe"
+	// probeLife is long since the identity never leaves this host; every start of the control plane renews it.
+	probeLife = 365 * 24 * time.Hour
+)
+
+// probeIdentity is the internal tenant's user token and API key, which builds test themselves with. It lies in a 0600 file;
+// the store has the hashes.
+type probeIdentity struct {
+	Token string `json:"token"`
+	Key   string `json:"key"`
+}
+
+// ensureProbe makes the internal tenant, its channel and this host's identity in it.
+func (d *Daemon) ensureProbe(ctx context.Context) error {
+	_, err := d.Store().CreateTenant(ctx, store.Tenant{ID: names.ProbeTenant, Name: "probe"})
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return err
+	}
+	_, err = d.Store().CreateChannel(ctx, store.Channel{Tenant: names.ProbeTenant, ID: probeChannel, Kind: "world", History: "log"})
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return err
+	}
+	if err := d.loadProbe(ctx); err != nil {
+		return err
+	}
+	return d.Store().PutToken(ctx, store.Token{
+		Tenant: names.ProbeTenant, User: probeUser, Name: "probe", Hash: auth.Hash(d.probe.Token), ExpiresAt: time.Now().Add(probeLife),
+	})
+}
+
+// loadProbe reads the identity, or makes one: also when the store does not know its key, as after a change of database.
+func (d *Daemon) loadProbe(ctx context.Context) error {
+	path := filepath.Join(d.home.State, "probe.json")
+	text, err := os.ReadFile(path)
+	if err == nil && json.Unmarshal(text, &d.probe) == nil {
+		if _, err = d.Store().LookupKey(ctx, auth.Hash(d.probe.Key)); err == nil || !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	d.probe = probeIdentity{Token: auth.NewSecret("kmt"), Key: auth.NewSecret("kmk")}
+	if _, err := d.Store().CreateKey(ctx, names.ProbeTenant, "probe of "+d.node, auth.Hash(d.probe.Key)); err != nil {
+		return err
+	}
+	if text, err = json.Marshal(d.probe); err != nil {
+		return fmt.Errorf("internal error: %v", err)
+	}
+	return renameio.WriteFile(path, text, 0o600)
+}
+
+func (p probeIdentity) target(version string) plugin.ProbeTarget {
+	return plugin.ProbeTarget{Version: version, Tenant: names.ProbeTenant, Token: p.Token, Key: p.Key, Channel: probeChannel, User: probeUser}
+}
+
+// probeSet lets the build talk to itself over its own sockets.
+func (d *Daemon) probeSet(ctx context.Context, s *set) (string, error) {
+	target := d.probe.target(s.Version)
+	target.UA, target.API = "unix:"+s.ua.socket(), "unix:"+s.api.socket()
+	return d.runProbe(ctx, s, target)
+}
+
+// probeThroughNginx is the same through the front door.
+func (d *Daemon) probeThroughNginx(ctx context.Context, s *set) (string, error) {
+	ca, err := os.ReadFile(d.certificate())
+	if err != nil {
+		return "", fmt.Errorf("cannot read the certificate: %v", err)
+	}
+	target := d.probe.target(s.Version)
+	target.UA, target.API, target.CA = "https://"+d.cfg.String("https"), "https://"+d.cfg.String("https"), string(ca)
+	return d.runProbe(ctx, s, target)
+}
+
+func (d *Daemon) runProbe(ctx context.Context, s *set, target plugin.ProbeTarget) (string, error) {
+	began := time.Now()
+	err := supervise.Probe(ctx, d.home.Artifact(s.Build), target)
+	return time.Since(began).Round(time.Millisecond).String(), err
+}

@@ -1,0 +1,281 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/hostdb"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// Start begins a release and returns at once. A deploy that would change nothing is done already.
+func (d *Daemon) Start(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error) {
+	plan, err := d.Plan(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.resolve(ctx, &r); err != nil {
+		return nil, err
+	}
+	release := controlplane.Release{
+		Kind: r.Kind, Version: r.Version, Build: r.Build, Label: d.label(ctx, r.Build), Previous: plan.From, State: controlplane.ReleaseRunning,
+		Who: r.Who, Message: r.Message, Node: d.node, StartedAt: time.Now(), Steps: []controlplane.Step{},
+	}
+	if len(plan.Steps) == 0 {
+		release.State, release.FinishedAt = controlplane.ReleaseDone, release.StartedAt
+		return &release, nil
+	}
+	if len(plan.Holders) > 0 && !r.Force {
+		return nil, controlplane.Errorf(controlplane.InUse, "version %s is in use:\n  %s", r.Version, strings.Join(plan.Holders, "\n  ")).
+			WithHint("kmsctl retire %s --force --message WHY drains it first", r.Version)
+	}
+	f, err := d.takeOff(ctx, release)
+	if err != nil {
+		return nil, err
+	}
+	release = f.release()
+	d.work.Go(func() {
+		flying, landed := context.WithCancel(d.ctx)
+		defer landed()
+		go d.renewLease(flying, r.Version)
+		d.fly(flying, f)
+	})
+	return &release, nil
+}
+
+// fly runs the release's steps to their end.
+func (d *Daemon) fly(ctx context.Context, f *flight) {
+	var err error
+	r := f.release()
+	warm := d.warmSet(r.Version, r.Build)
+	switch {
+	case r.Kind == controlplane.KindRetire:
+		err = f.retire(ctx)
+	case warm != nil:
+		err = f.swapToWarm(ctx, warm)
+	default:
+		err = f.deploy(ctx)
+	}
+	if d.ctx.Err() != nil {
+		return // the control plane goes; the next one settles the flight from host.db
+	}
+	f.end(ctx, err)
+}
+
+// deploy is the sequence of DESIGN 4. What fails before the swap leaves the old build untouched; what fails after it swaps back.
+func (f *flight) deploy(ctx context.Context) error {
+	if err := f.step("start", func() (string, error) { return f.startNew(ctx) }); err != nil {
+		return f.kept(err)
+	}
+	if err := f.step("probe", func() (string, error) { return f.d.probeSet(ctx, f.new) }); err != nil {
+		return f.kept(errors.Join(err, f.discard(ctx)))
+	}
+	for _, gate := range []func(context.Context) error{f.swapToNew, f.probeNginx, f.wantBuild} {
+		if err := gate(ctx); err != nil {
+			return f.kept(errors.Join(err, f.swapBack(ctx)))
+		}
+	}
+	return f.drainOld()
+}
+
+// swapToWarm makes a set serve that still runs: a rollback, or a deploy of what served a moment ago.
+func (f *flight) swapToWarm(ctx context.Context, warm *set) error {
+	f.new = warm
+	f.update(func(h *hostdb.Flight) { h.Set = warm.ID })
+	if err := f.d.cancelDrain(ctx, warm); err != nil {
+		return err
+	}
+	for _, gate := range []func(context.Context) error{f.swapToNew, f.wantBuild} {
+		if err := gate(ctx); err != nil {
+			return err
+		}
+	}
+	return f.drainOld()
+}
+
+func (f *flight) startNew(ctx context.Context) (string, error) {
+	r := f.release()
+	if err := f.d.checkSchema(ctx, r.Build); err != nil {
+		return "", err
+	}
+	id := newSetID()
+	f.update(func(h *hostdb.Flight) { h.Set = id })
+	s, err := f.d.startSet(ctx, hostdb.Set{
+		ID: id, Version: r.Version, Build: r.Build, Label: r.Label, State: controlplane.SetStarting, StartedAt: time.Now(),
+	})
+	f.new = s
+	return "set " + id, err
+}
+
+// kept says of a failure that the old build still serves, and where to look.
+func (f *flight) kept(err error) error {
+	e := *f.d.explain(err)
+	e.Kind = controlplane.Unhealthy
+	version := f.record.Release.Version
+	if !f.record.NewName {
+		e.Message += fmt.Sprintf("\nversion %s still serves its old build", version)
+	}
+	if e.Hint == "" {
+		e.Hint = fmt.Sprintf("kmsctl show %d; the whole log is in %s", f.record.Release.ID, f.d.home.Log(version, f.record.Set, "ua"))
+	}
+	return &e
+}
+
+// swapToNew leads the slot to the new set; a new name is told to nginx as well. The intent is durable before the link moves.
+func (f *flight) swapToNew(ctx context.Context) error {
+	version := f.record.Release.Version
+	f.update(func(h *hostdb.Flight) { h.Swapped = true })
+	err := f.step("swap", func() (string, error) {
+		err := f.d.updateSet(f.new, func(h *hostdb.Set) { h.State = controlplane.SetServing })
+		if err != nil {
+			return "", err
+		}
+		return "", f.d.route(hostdb.Route{Version: version, State: controlplane.Live, Stable: f.new.ID})
+	})
+	if err != nil || !f.record.NewName {
+		return err
+	}
+	return f.step("nginx", func() (string, error) { return f.d.applyNginx(ctx) })
+}
+
+func (f *flight) probeNginx(ctx context.Context) error {
+	return f.step("probe nginx", func() (string, error) { return f.d.probeThroughNginx(ctx, f.new) })
+}
+
+// wantBuild writes into the shared database which build the version is to serve.
+func (f *flight) wantBuild(ctx context.Context) error {
+	r := f.release()
+	return f.step("ledger", func() (string, error) {
+		return "", f.d.Store().PutVersion(ctx, store.Version{Name: r.Version, State: store.VersionLive, Build: r.Build})
+	})
+}
+
+// swapBack undoes a swap whose gate failed, and lets the new set go.
+func (f *flight) swapBack(ctx context.Context) error {
+	version := f.record.Release.Version
+	return f.step("swap back", func() (string, error) {
+		if err := f.d.backTo(ctx, version, f.record.OldSet, f.record.NewName); err != nil {
+			return "", err
+		}
+		return "", f.discard(ctx)
+	})
+}
+
+// backTo leads a version's slot to the set that served before a release; a name that was new goes.
+func (d *Daemon) backTo(ctx context.Context, version, oldSet string, newName bool) error {
+	old := d.setByID(oldSet)
+	if newName || old == nil {
+		return d.unroute(ctx, version)
+	}
+	if err := d.updateSet(old, func(h *hostdb.Set) { h.State = controlplane.SetServing }); err != nil {
+		return err
+	}
+	return d.route(hostdb.Route{Version: version, State: controlplane.Live, Stable: old.ID})
+}
+
+// discard stops a set that did not pass its gate.
+func (f *flight) discard(ctx context.Context) error {
+	if f.new == nil {
+		return nil
+	}
+	return f.d.removeSet(context.WithoutCancel(ctx), f.new)
+}
+
+// drainOld moves the clients of the set that served before. The release does not wait for them.
+func (f *flight) drainOld() error {
+	old := f.d.setByID(f.record.OldSet)
+	if old == nil || old == f.new {
+		return nil
+	}
+	for _, s := range f.d.setsOf(old.Version) {
+		if s != old && s != f.new && f.d.stateOf(s) == controlplane.SetWarm {
+			f.d.stopSoon(s) // a newer previous set replaces it
+		}
+	}
+	return f.step("drain", func() (string, error) {
+		message := fmt.Sprintf("version %s moves to another build", old.Version)
+		told := fmt.Sprintf("%d connections at %s/s", old.ua.info().Connections, f.d.cfg.String("drain.rate"))
+		return told, f.d.drain(old, f.d.cfg.Duration("drain.deadline"), message)
+	})
+}
+
+// checkSchema refuses a build that cannot serve on the schema there is.
+func (d *Daemon) checkSchema(ctx context.Context, digest string) error {
+	b, err := d.Store().Build(ctx, digest)
+	if err != nil {
+		return err
+	}
+	if err := d.Store().CheckSchema(ctx, b.SchemaMin, b.SchemaMax); err != nil {
+		return controlplane.Errorf(controlplane.Unhealthy, "build %s cannot serve here: %v", digest[:12], err)
+	}
+	return nil
+}
+
+// Release returns one release; the one in flight as it stands now.
+func (d *Daemon) Release(ctx context.Context, id int64) (*controlplane.Release, error) {
+	if r, ok := d.inFlight(id); ok {
+		return &r, nil
+	}
+	row, err := d.Store().Release(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, controlplane.Errorf(controlplane.NotFound, "there is no release %d", id).WithHint("kmsctl history")
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := d.fromLedger(ctx, row)
+	return &r, nil
+}
+
+func (d *Daemon) inFlight(id int64) (controlplane.Release, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, f := range d.flights {
+		if f.record.Release.ID == id {
+			r := f.record.Release
+			r.Steps = append([]controlplane.Step{}, r.Steps...)
+			return r, true
+		}
+	}
+	return controlplane.Release{}, false
+}
+
+// Releases returns the ledger, newest first; all versions when version is empty.
+func (d *Daemon) Releases(ctx context.Context, version string, limit int) ([]controlplane.Release, error) {
+	rows, err := d.Store().Releases(ctx, version, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]controlplane.Release, 0, len(rows))
+	for _, row := range rows {
+		out = append(out, d.fromLedger(ctx, row))
+	}
+	return out, nil
+}
+
+// Events streams what happens from now on; of one release, its past steps first.
+func (d *Daemon) Events(ctx context.Context, id int64) (<-chan controlplane.Event, error) {
+	if id == 0 {
+		return d.events.follow(ctx, 0, nil), nil
+	}
+	r, err := d.Release(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var first []controlplane.Event
+	for _, s := range r.Steps {
+		if s.State != "running" {
+			first = append(first, controlplane.Event{At: s.At, Kind: "step", Version: r.Version, Release: id, Step: &s,
+				Message: strings.TrimSpace(s.Name + " " + s.State + " " + s.Message)})
+		}
+	}
+	if r.Ended() {
+		first = append(first, controlplane.Event{At: r.FinishedAt, Kind: "release", Version: r.Version, Release: id, Ended: r,
+			Message: fmt.Sprintf("%s of %s %s", r.Kind, r.Version, r.State)})
+	}
+	return d.events.follow(ctx, id, first), nil
+}

@@ -1,0 +1,307 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/hostdb"
+	"github.com/kmsctl/kms/controlplane/nginx"
+	"github.com/kmsctl/kms/controlplane/supervise"
+)
+
+const nginxName = "nginx"
+
+// startNginx lays out the slots as host.db knows them, writes the configuration and starts or adopts nginx.
+func (d *Daemon) startNginx(ctx context.Context) error {
+	program, err := lookProgram(d.cfg.String("nginx.program"))
+	if err != nil {
+		return controlplane.Errorf(controlplane.Failed, "there is no program %q", d.cfg.String("nginx.program")).
+			WithHint("apt-get install nginx, or name another: --nginx-program PATH")
+	}
+	if group := d.cfg.String("nginx.group"); group != "" {
+		if d.nginxGroup, err = groupID(group); err != nil {
+			return err
+		}
+		for _, dir := range []string{d.home.Run, filepath.Join(d.home.Run, "i")} {
+			if err := nginx.Enterable(dir, d.nginxGroup); err != nil {
+				return err
+			}
+		}
+	}
+	if d.nginx, err = nginx.NewManager(d.nginxOptions(program)); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	routes := make([]hostdb.Route, 0, len(d.routes))
+	for _, r := range d.routes {
+		routes = append(routes, r)
+	}
+	d.mu.Unlock()
+	for _, r := range routes {
+		if err := d.link(r); err != nil {
+			return err
+		}
+	}
+	generation, _, err := d.nginx.Write(ctx, d.nginxVersions())
+	if err != nil {
+		return err
+	}
+	if d.cfg.String("nginx.run") == "system" {
+		return d.adoptSystemNginx(ctx, generation)
+	}
+	return d.keepNginx(ctx, program)
+}
+
+func (d *Daemon) nginxOptions(program string) nginx.Options {
+	o := nginx.Options{
+		Program: program, Dir: d.home.Nginx(), Run: d.home.Run, AccessLog: d.home.Log("nginx-access"),
+		HTTP: d.cfg.String("http"), HTTPS: d.cfg.String("https"),
+		Workers: d.cfg.Int("nginx.workers"), Connections: d.cfg.Int("nginx.connections"),
+	}
+	if os.Geteuid() == 0 {
+		o.User = "root" // a master of root would make its workers nobody, whom nothing here lets in
+		if group := d.cfg.String("nginx.group"); group != "" {
+			o.User = "nobody " + group
+		}
+	}
+	return o
+}
+
+func (d *Daemon) keepNginx(ctx context.Context, program string) error {
+	argv := d.nginx.Command()
+	d.nginxProc = &keeper{
+		name: nginxName, host: d.host, log: d.log, emit: d.events.emit, stop: unix.SIGTERM,
+		spec:   supervise.DaemonSpec{Name: nginxName, Program: program, Args: argv[1:], Log: d.home.Log(nginxName)},
+		before: d.clearNginx,
+		ready: func(ctx context.Context, pid int) error {
+			ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+			defer cancel()
+			return d.verifyNginx(ctx, pid)
+		},
+	}
+	// An nginx that lived on while we were away may still have the configuration of before.
+	if rec, ok, _ := d.host.Process(nginxName); ok {
+		_ = supervise.SignalRecord(rec, unix.SIGHUP) // gone is fine: then another is started
+	}
+	return d.nginxProc.start(ctx)
+}
+
+// verifyNginx holds the workers against the configuration on disk.
+func (d *Daemon) verifyNginx(ctx context.Context, master int) error {
+	_, generation, err := nginx.Render(d.nginxOptions(d.cfg.String("nginx.program")), d.nginxVersions())
+	if err != nil {
+		return err
+	}
+	_, err = d.nginx.Verify(ctx, master, generation)
+	return err
+}
+
+// adoptSystemNginx reloads the nginx that the system runs with our file.
+func (d *Daemon) adoptSystemNginx(ctx context.Context, generation string) error {
+	master := d.nginxMaster()
+	if master == 0 {
+		return controlplane.Errorf(controlplane.Failed, "the system's nginx does not run with %q", filepath.Join(d.home.Nginx(), "nginx.conf")).
+			WithHint("docs/operations.md shows the unit; or let kms run its own: --nginx-run child")
+	}
+	_, err := d.nginx.Reload(ctx, master, generation)
+	return err
+}
+
+// nginxMaster is the pid of nginx's master, 0 when it does not run.
+func (d *Daemon) nginxMaster() int {
+	if d.nginxProc != nil {
+		return d.nginxProc.pid()
+	}
+	text, err := os.ReadFile(filepath.Join(d.home.Nginx(), "nginx.pid"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(text)))
+	if err != nil || unix.Kill(pid, 0) != nil {
+		return 0
+	}
+	return pid
+}
+
+// clearNginx makes way for a new master. The workers of one that was killed hold the ports; told to quit, they let go of
+// them in milliseconds and keep their open WebSockets.
+func (d *Daemon) clearNginx(last supervise.Record) error {
+	for _, worker := range supervise.Leftovers(last) {
+		_ = supervise.SignalRecord(worker, unix.SIGQUIT) // gone is what we want
+	}
+	d.nginx.BeforeStart()
+	return errors.Join(d.freePort("http"), d.freePort("https"))
+}
+
+// waitForPort gives whoever was told to leave a port half a second to do so.
+func waitForPort(address string) error {
+	deadline := time.Now().Add(500 * time.Millisecond)
+	for {
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			return l.Close()
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return errors.Unwrap(err)
+		}
+		if time.Now().After(deadline) {
+			return errors.New("the port is in use")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// route makes the routing of a version durable, then real. The slot of a retired version stays until its sets stop: nginx's
+// map answers for it.
+func (d *Daemon) route(r hostdb.Route) error {
+	if err := d.host.PutRoute(r); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.routes[r.Version] = r
+	d.mu.Unlock()
+	return d.link(r)
+}
+
+func (d *Daemon) link(r hostdb.Route) error {
+	if r.State != controlplane.Live {
+		return d.router.Remove(r.Version)
+	}
+	return d.router.Swap(r.Version, nginx.Route{Stable: d.home.SetDir(r.Stable)})
+}
+
+// unroute takes back a name that did not pass its gate: what it was before is in the shared database.
+func (d *Daemon) unroute(ctx context.Context, version string) error {
+	if known, err := d.Store().Version(ctx, version); err == nil {
+		err = d.route(hostdb.Route{Version: version, State: controlplane.Retired, Message: known.Message})
+		if err != nil {
+			return err
+		}
+		_, err = d.applyNginx(ctx)
+		return err
+	}
+	if err := d.host.DeleteRoute(version); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	delete(d.routes, version)
+	d.mu.Unlock()
+	if _, err := d.applyNginx(ctx); err != nil {
+		return err
+	}
+	return d.router.Remove(version)
+}
+
+// applyNginx tells nginx the names there are, when they changed, and returns once every new worker knows them.
+func (d *Daemon) applyNginx(ctx context.Context) (string, error) {
+	report, err := d.NginxApply(ctx)
+	if err != nil {
+		return "", err
+	}
+	if report.Workers == 0 {
+		return "unchanged", nil
+	}
+	return fmt.Sprintf("reloaded, generation %s on %d workers", report.Generation, report.Workers), nil
+}
+
+// NginxApply writes the configuration and reloads nginx if it changed.
+func (d *Daemon) NginxApply(ctx context.Context) (*controlplane.NginxReport, error) {
+	d.nginxMu.Lock()
+	defer d.nginxMu.Unlock()
+	generation, changed, err := d.nginx.Write(ctx, d.nginxVersions())
+	if err != nil {
+		return nil, controlplane.Errorf(controlplane.Unhealthy, "%v", err).WithHint("kmsctl nginx diff")
+	}
+	report := &controlplane.NginxReport{OK: true, Generation: generation}
+	master := d.nginxMaster()
+	if !changed || master == 0 {
+		return report, nil // an nginx that is down reads the file when it starts again
+	}
+	report.Workers, err = d.nginx.Reload(ctx, master, generation)
+	if err != nil {
+		return nil, controlplane.Errorf(controlplane.Unhealthy, "%v", err).WithHint("kmsctl logs --role nginx")
+	}
+	return report, nil
+}
+
+// nginxVersions is what the generated map holds.
+func (d *Daemon) nginxVersions() []nginx.Version {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]nginx.Version, 0, len(d.routes))
+	for _, r := range d.routes {
+		out = append(out, nginx.Version{Name: r.Version, Retired: r.State == controlplane.Retired, Message: r.Message})
+	}
+	return out
+}
+
+// NginxRender returns the generated file as it should be.
+func (d *Daemon) NginxRender(ctx context.Context) (map[string]string, error) {
+	text, err := d.nginx.Rendered(d.nginxVersions())
+	return map[string]string{"nginx.conf": text}, err
+}
+
+// NginxTest lets nginx check it.
+func (d *Daemon) NginxTest(ctx context.Context) (*controlplane.NginxReport, error) {
+	output, err := d.nginx.Test(ctx, d.nginxVersions())
+	if err != nil {
+		return nil, controlplane.Errorf(controlplane.Unhealthy, "%v", err)
+	}
+	return &controlplane.NginxReport{OK: true, Output: strings.TrimSpace(output)}, nil
+}
+
+// NginxDiff compares the file on disk with what it should be, as diff -u does.
+func (d *Daemon) NginxDiff(ctx context.Context) (*controlplane.NginxReport, error) {
+	want, err := d.nginx.Rendered(d.nginxVersions())
+	if err != nil {
+		return nil, err
+	}
+	have := d.nginx.Current()
+	if have == want {
+		return &controlplane.NginxReport{OK: true}, nil
+	}
+	cmd := exec.CommandContext(ctx, "diff", "-u", "--label", "on disk", "--label", "wanted", filepath.Join(d.home.Nginx(), "nginx.conf"), "-")
+	cmd.Stdin = strings.NewReader(want)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) {
+		return nil, fmt.Errorf("cannot compare nginx.conf: %v", err)
+	}
+	return &controlplane.NginxReport{Diff: string(out)}, nil
+}
+
+func (d *Daemon) certificate() string { return filepath.Join(d.home.Nginx(), "tls", "cert.pem") }
+
+// lookProgram also finds what lies in the system's own directories, which a user's PATH may leave out.
+func lookProgram(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", exec.ErrNotFound
+}
+
+func groupID(name string) (int, error) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return -1, controlplane.Errorf(controlplane.Failed, "there is no group %q", name).WithHint("--nginx-group NAME")
+	}
+	return strconv.Atoi(g.Gid)
+}

@@ -1,0 +1,203 @@
+// Package hostdb is what one control plane must not forget: its sets, their processes, the routing in force and the
+// releases in flight. Always SQLite, written by this control plane alone; every write is durable when it returns, since it
+// is the intent that the next control plane reads after a kill -9.
+package hostdb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/supervise"
+)
+
+// schema is applied whole; the version guards against a database of a newer kmsctl.
+const (
+	schemaVersion = 1
+	schema        = `
+CREATE TABLE IF NOT EXISTS sets (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS processes (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS routes (version TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS flights (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;`
+)
+
+// DB is the host's own database.
+type DB struct{ db *sql.DB }
+
+// Set is one build started for one version on this host, as it must survive.
+type Set struct {
+	ID        string                `json:"id"`
+	Version   string                `json:"version"`
+	Build     string                `json:"build"`
+	Label     string                `json:"label"`
+	State     controlplane.SetState `json:"state"`
+	StartedAt time.Time             `json:"started_at"`
+	WarmUntil time.Time             `json:"warm_until,omitzero"`
+
+	DrainingSince time.Time `json:"draining_since,omitzero"`
+}
+
+// Route is what nginx is told of a version.
+type Route struct {
+	Version string                    `json:"version"`
+	State   controlplane.VersionState `json:"state"`
+	Stable  string                    `json:"stable,omitempty"` // set id
+	Message string                    `json:"message,omitempty"`
+}
+
+// Flight is a release that has begun and not ended.
+type Flight struct {
+	ID      string               `json:"id"`
+	Release controlplane.Release `json:"release"`
+	Set     string               `json:"set,omitempty"`     // the set being brought up
+	OldSet  string               `json:"old_set,omitempty"` // the set that served when it began
+	Swapped bool                 `json:"swapped,omitempty"` // the slot was told to lead to Set
+	NewName bool                 `json:"new_name,omitempty"`
+}
+
+// Open opens or makes the database, mode 0600. A database of a newer kmsctl is refused.
+func Open(ctx context.Context, path string) (*DB, error) {
+	// SQLite would make the file readable by others.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open %q: %v", path, err)
+	}
+	file.Close()
+	dsn := "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_txlock=immediate"
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open %q: %v", path, err)
+	}
+	db.SetMaxOpenConns(1)
+	if err := prepare(ctx, db); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("cannot open %q: %v", path, err)
+	}
+	return &DB{db}, nil
+}
+
+func prepare(ctx context.Context, db *sql.DB) error {
+	var have int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		return err
+	}
+	if have > schemaVersion {
+		return fmt.Errorf("it was written by a newer kmsctl (schema %d, this one knows %d)", have, schemaVersion)
+	}
+	if _, err := db.ExecContext(ctx, schema); err != nil {
+		return err
+	}
+	_, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version=%d", schemaVersion))
+	return err
+}
+
+// Close closes the database.
+func (d *DB) Close() error { return d.db.Close() }
+
+// PutSet writes a set.
+func (d *DB) PutSet(s Set) error { return d.put("sets", "id", "body", s.ID, s) }
+
+// Sets returns all sets.
+func (d *DB) Sets() ([]Set, error) { return all[Set](d, "sets", "id", "body") }
+
+// DeleteSet forgets a set together with its processes.
+func (d *DB) DeleteSet(id string) error {
+	tx, err := d.db.Begin()
+	if err != nil {
+		return fmt.Errorf("cannot delete set %q: %v", id, err)
+	}
+	defer tx.Rollback()
+	for _, statement := range []string{"DELETE FROM sets WHERE id = ?1", "DELETE FROM processes WHERE name IN (?1||'/ua', ?1||'/api')"} {
+		if _, err := tx.Exec(statement, id); err != nil {
+			return fmt.Errorf("cannot delete set %q: %v", id, err)
+		}
+	}
+	return tx.Commit()
+}
+
+// PutProcess writes how to find a process again. Names are `<set>/ua`, `<set>/api`, `nginx` and `irc`.
+func (d *DB) PutProcess(name string, r supervise.Record) error {
+	return d.put("processes", "name", "record", name, r)
+}
+
+// Process returns a process's record, and whether there is one.
+func (d *DB) Process(name string) (r supervise.Record, ok bool, err error) {
+	var text string
+	err = d.db.QueryRow("SELECT record FROM processes WHERE name = ?", name).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &r)
+	}
+	return r, err == nil, err
+}
+
+// DeleteProcess forgets a process.
+func (d *DB) DeleteProcess(name string) error { return d.delete("processes", "name", name) }
+
+// PutRoute writes what nginx is told of a version.
+func (d *DB) PutRoute(r Route) error { return d.put("routes", "version", "body", r.Version, r) }
+
+// Routes returns the routing of all versions.
+func (d *DB) Routes() ([]Route, error) { return all[Route](d, "routes", "version", "body") }
+
+// DeleteRoute forgets a version that never served.
+func (d *DB) DeleteRoute(version string) error { return d.delete("routes", "version", version) }
+
+// PutFlight writes a release in flight.
+func (d *DB) PutFlight(f Flight) error { return d.put("flights", "id", "body", f.ID, f) }
+
+// Flights returns the releases in flight, oldest first.
+func (d *DB) Flights() ([]Flight, error) { return all[Flight](d, "flights", "id", "body") }
+
+// DeleteFlight forgets a release that has ended.
+func (d *DB) DeleteFlight(id string) error { return d.delete("flights", "id", id) }
+
+func (d *DB) put(table, key, column, id string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("internal error: %v", err)
+	}
+	_, err = d.db.Exec(fmt.Sprintf("INSERT INTO %s (%s, %s) VALUES (?1, ?2) ON CONFLICT (%s) DO UPDATE SET %s = ?2",
+		table, key, column, key, column), id, string(text))
+	if err != nil {
+		return fmt.Errorf("cannot write %s %q: %v", table, id, err)
+	}
+	return nil
+}
+
+func (d *DB) delete(table, key, id string) error {
+	if _, err := d.db.Exec(fmt.Sprintf("DELETE FROM %s WHERE %s = ?", table, key), id); err != nil {
+		return fmt.Errorf("cannot delete %s %q: %v", table, id, err)
+	}
+	return nil
+}
+
+func all[T any](d *DB, table, key, column string) ([]T, error) {
+	rows, err := d.db.Query(fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", column, table, key))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %v", table, err)
+	}
+	defer rows.Close()
+	out := []T{}
+	for rows.Next() {
+		var text string
+		var value T
+		if err := rows.Scan(&text); err != nil {
+			return nil, fmt.Errorf("cannot read %s: %v", table, err)
+		}
+		if err := json.Unmarshal([]byte(text), &value); err != nil {
+			return nil, fmt.Errorf("cannot read %s: %v", table, err)
+		}
+		out = append(out, value)
+	}
+	return out, rows.Err()
+}

@@ -1,0 +1,83 @@
+package hostdb
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/supervise"
+)
+
+func testDB(t *testing.T) (*DB, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "host.db")
+	db, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db, path
+}
+
+func TestDB_remembersAcrossOpens(t *testing.T) {
+	db, path := testDB(t)
+	set := Set{ID: "s1", Version: "2.0", Build: "ab", State: controlplane.SetWarm, StartedAt: time.Unix(5, 0).UTC()}
+	flight := Flight{ID: "f1", Release: controlplane.Release{Version: "2.0", Kind: controlplane.KindDeploy}, Set: "s1", Swapped: true}
+	for _, err := range []error{
+		db.PutSet(Set{ID: "s1"}), db.PutSet(set), db.PutProcess("s1/ua", supervise.Record{PID: 7}),
+		db.PutRoute(Route{Version: "2.0", State: controlplane.Live, Stable: "s1"}), db.PutFlight(flight),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close()
+	db, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if sets, _ := db.Sets(); len(sets) != 1 || sets[0] != set {
+		t.Errorf("sets = %+v", sets)
+	}
+	if r, ok, err := db.Process("s1/ua"); !ok || err != nil || r.PID != 7 {
+		t.Errorf("process = %+v %v %v", r, ok, err)
+	}
+	if routes, _ := db.Routes(); len(routes) != 1 || routes[0].Stable != "s1" {
+		t.Errorf("routes = %+v", routes)
+	}
+	if flights, _ := db.Flights(); len(flights) != 1 || !flights[0].Swapped {
+		t.Errorf("flights = %+v", flights)
+	}
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
+		t.Errorf("host.db has mode %v", info.Mode())
+	}
+}
+
+func TestDeleteSet_forgetsItsProcesses(t *testing.T) {
+	db, _ := testDB(t)
+	db.PutSet(Set{ID: "s1"})
+	for _, name := range []string{"s1/ua", "s1/api", "s12/ua", "nginx"} {
+		db.PutProcess(name, supervise.Record{PID: 1})
+	}
+	if err := db.DeleteSet("s1"); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"s1/ua": false, "s1/api": false, "s12/ua": true, "nginx": true} {
+		if _, ok, _ := db.Process(name); ok != want {
+			t.Errorf("process %s known: %v", name, ok)
+		}
+	}
+}
+
+func TestOpen_refusesANewerDatabase(t *testing.T) {
+	db, path := testDB(t)
+	db.db.Exec("PRAGMA user_version=99")
+	db.Close()
+	if _, err := Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "newer kmsctl") {
+		t.Errorf("Open = %v", err)
+	}
+}
