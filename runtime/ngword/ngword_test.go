@@ -201,18 +201,6 @@ func TestCheck_lineBeyondAllBoundsIsRejected(t *testing.T) {
 	}
 }
 
-func TestCheck_cleanLineAllocatesNothing(t *testing.T) {
-	if raceDetector {
-		t.Skip("under the race detector sync.Pool forgets on purpose")
-	}
-	m := compile(t, words("reject", "auto", "ass", "バカ", "傻逼"), allow("パチンコ"))
-	for _, line := range []string{"class of 2024, パチンコ！", "今日はいい天気ですね ﾊﾟﾝ", ""} {
-		if n := testing.AllocsPerRun(200, func() { m.Check(line) }); n >= 1 {
-			t.Errorf("%q: %v allocations", line, n)
-		}
-	}
-}
-
 // TestCheck_worstLinesAreLinear compares hostile lines with an ordinary one, per byte.
 func TestCheck_worstLinesAreLinear(t *testing.T) {
 	m := compile(t, words("mask", "auto", "aaab", "aaaa", "ab", "バカ", "カバカ", "a"), words("mask", "substring", "ba"), allow("abab", "カカ"))

@@ -1,5 +1,0 @@
-//go:build race
-
-package ngword
-
-const raceDetector = true
