@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -81,10 +82,10 @@ func install(temp *os.File, path string) error {
 	return dir.Sync()
 }
 
-// Restore replaces the SQLite store at url by a backup, with new epochs. ErrInUse while any process has the store open, this
+// Restore replaces the SQLite store at storeURL by a backup, with new epochs. ErrInUse while any process has the store open, this
 // one included; ErrSchemaNewer when the backup is of a newer program. Until the last moment the old store stays as it was.
-func Restore(ctx context.Context, url, fromPath string) error {
-	target, err := parseURL(url)
+func Restore(ctx context.Context, storeURL, fromPath string) error {
+	target, err := parseURL(storeURL)
 	if err == nil && target.path == "" {
 		err = errors.New("kms restores SQLite only; stop all sets, feed the dump to mariadb, then change the epochs")
 	}
@@ -92,7 +93,7 @@ func Restore(ctx context.Context, url, fromPath string) error {
 		err = restore(ctx, target.path, fromPath)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot restore store %q from %q: %w", Redact(url), fromPath, Wrap(err))
+		return fmt.Errorf("cannot restore store %q from %q: %w", Redact(storeURL), fromPath, Wrap(err))
 	}
 	return nil
 }
@@ -132,7 +133,8 @@ func notInUse(ctx context.Context, path string) error {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	db, err := sql.Open("sqlite", sqliteDSN(path, "_pragma=busy_timeout(200)&_pragma=locking_mode(EXCLUSIVE)"))
+	u := url.URL{Scheme: "file", Path: path}
+	db, err := sql.Open("sqlite", u.String()+"?_pragma=busy_timeout(200)&_pragma=locking_mode(EXCLUSIVE)")
 	if err != nil {
 		return err
 	}

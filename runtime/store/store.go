@@ -83,6 +83,10 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	err := s.engine.write(ctx, func(tx *sql.Tx) error {
 		return fn(&Tx{Tx: tx, ctx: ctx, dialect: s.Dialect()})
 	})
+	if err != nil && ctx.Err() != nil && !isOurs(err) {
+		// The transaction was rolled back under fn, which drivers tell in many ways.
+		err = fmt.Errorf("%w: %v", ctx.Err(), err)
+	}
 	return Wrap(err)
 }
 

@@ -25,15 +25,15 @@ func parseURL(raw string) (target, error) {
 		}
 		return target{path: filepath.Clean(path)}, nil
 	}
-	if !strings.HasPrefix(raw, "mysql://") {
-		return target{}, errors.New("bad store URL: want sqlite:/absolute/path/kms.db or mysql://user:password@host:port/database")
-	}
 	my, err := parseMySQL(raw)
 	return target{mysql: my}, err
 }
 
 func parseMySQL(raw string) (mysqlTarget, error) {
 	const want = "want mysql://user:password@host:port/database, special characters percent-encoded"
+	if !strings.HasPrefix(raw, "mysql://") {
+		return mysqlTarget{}, errors.New("bad store URL: want sqlite:/absolute/path/kms.db or mysql://user:password@host:port/database")
+	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		return mysqlTarget{}, errors.New("bad mysql URL: " + want)
