@@ -49,17 +49,22 @@ func (e *events) dropLocked(c chan controlplane.Event) {
 	}
 }
 
-// follow starts with first, then whatever happens until ctx ends or the release has.
-func (e *events) follow(ctx context.Context, release int64, first []controlplane.Event) <-chan controlplane.Event {
-	c := make(chan controlplane.Event, eventBuffer+len(first))
+// follow starts with what past returns, then whatever happens until ctx ends or the release has. Nothing can happen between
+// the two: past runs while events wait.
+func (e *events) follow(ctx context.Context, release int64, past func() ([]controlplane.Event, error)) (<-chan controlplane.Event, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	first, err := past()
+	if err != nil {
+		return nil, err
+	}
+	c := make(chan controlplane.Event, eventBuffer+len(first))
 	e.followers[c] = release
 	for _, ev := range first {
 		c <- ev
 		if ev.Ended != nil {
 			e.dropLocked(c)
-			return c
+			return c, nil
 		}
 	}
 	context.AfterFunc(ctx, func() {
@@ -67,5 +72,5 @@ func (e *events) follow(ctx context.Context, release int64, first []controlplane
 		defer e.mu.Unlock()
 		e.dropLocked(c)
 	})
-	return c
+	return c, nil
 }

@@ -45,8 +45,9 @@ func openHome(p config.Paths) (*home, error) {
 			p.State, strings.TrimSpace(string(holder))).
 			WithHint("kmsctl --home %s status, or start another one: kmsctl up --home DIR", p.State)
 	}
-	if err := lock.Truncate(0); err == nil {
-		_, err = lock.WriteAt([]byte(fmt.Sprintf("%d\n", os.Getpid())), 0)
+	err = lock.Truncate(0)
+	if err == nil {
+		_, err = lock.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 	}
 	if err != nil {
 		lock.Close()

@@ -15,8 +15,9 @@ func (d *Daemon) Plan(ctx context.Context, r controlplane.ReleaseRequest) (*cont
 		return nil, err
 	}
 	plan := &controlplane.Plan{Version: r.Version, To: r.Build, Steps: []string{}}
-	if s := d.servingSet(r.Version); s != nil {
-		plan.From = s.Build
+	serving := d.servingSet(r.Version)
+	if serving != nil {
+		plan.From = serving.Build
 	}
 	switch {
 	case r.Kind == controlplane.KindRetire:
@@ -26,7 +27,7 @@ func (d *Daemon) Plan(ctx context.Context, r controlplane.ReleaseRequest) (*cont
 		}
 		plan.Holders, plan.To = holders, ""
 		plan.Steps = []string{"answer 410 for " + r.Version, "tell its clients to move", "stop its sets"}
-	case plan.From == r.Build && d.routed(r.Version):
+	case plan.From == r.Build && d.routed(r.Version) && serving.running():
 	case d.warmSet(r.Version, r.Build) != nil:
 		plan.Steps = []string{"swap the slot to the warm set", "write the ledger", "drain the old set"}
 	default:

@@ -259,23 +259,32 @@ func (d *Daemon) Releases(ctx context.Context, version string, limit int) ([]con
 
 // Events streams what happens from now on; of one release, its past steps first.
 func (d *Daemon) Events(ctx context.Context, id int64) (<-chan controlplane.Event, error) {
-	if id == 0 {
-		return d.events.follow(ctx, 0, nil), nil
-	}
-	r, err := d.Release(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	var first []controlplane.Event
+	return d.events.follow(ctx, id, func() ([]controlplane.Event, error) {
+		if id == 0 {
+			return nil, nil
+		}
+		asking, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		r, err := d.Release(asking, id)
+		if err != nil {
+			return nil, err
+		}
+		return past(r), nil
+	})
+}
+
+// past is what followers of a release would have been told so far.
+func past(r *controlplane.Release) []controlplane.Event {
+	var out []controlplane.Event
 	for _, s := range r.Steps {
 		if s.State != "running" {
-			first = append(first, controlplane.Event{At: s.At, Kind: "step", Version: r.Version, Release: id, Step: &s,
+			out = append(out, controlplane.Event{At: s.At, Kind: "step", Version: r.Version, Release: r.ID, Step: &s,
 				Message: strings.TrimSpace(s.Name + " " + s.State + " " + s.Message)})
 		}
 	}
 	if r.Ended() {
-		first = append(first, controlplane.Event{At: r.FinishedAt, Kind: "release", Version: r.Version, Release: id, Ended: r,
+		out = append(out, controlplane.Event{At: r.FinishedAt, Kind: "release", Version: r.Version, Release: r.ID, Ended: r,
 			Message: fmt.Sprintf("%s of %s %s", r.Kind, r.Version, r.State)})
 	}
-	return d.events.follow(ctx, id, first), nil
+	return out
 }

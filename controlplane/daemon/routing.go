@@ -92,11 +92,22 @@ func (d *Daemon) keepNginx(ctx context.Context, program string) error {
 			return d.verifyNginx(ctx, pid)
 		},
 	}
-	// An nginx that lived on while we were away may still have the configuration of before.
-	if rec, ok, _ := d.host.Process(nginxName); ok {
-		_ = supervise.SignalRecord(rec, unix.SIGHUP) // gone is fine: then another is started
-	}
+	d.refreshNginx(ctx)
 	return d.nginxProc.start(ctx)
+}
+
+// refreshNginx reloads an nginx that lived on while we were away if it still has the configuration of before. One that is up
+// to date is left alone: each reload keeps old workers until their last WebSocket closes.
+func (d *Daemon) refreshNginx(ctx context.Context) {
+	rec, ok, _ := d.host.Process(nginxName)
+	if !ok || supervise.SignalRecord(rec, unix.Signal(0)) != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if d.verifyNginx(ctx, rec.PID) != nil {
+		_ = supervise.SignalRecord(rec, unix.SIGHUP) // one that went meanwhile is replaced
+	}
 }
 
 // verifyNginx holds the workers against the configuration on disk.
