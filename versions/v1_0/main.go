@@ -3,6 +3,9 @@
 package main
 
 import (
+	"net/http"
+
+	"github.com/kmsctl/kms/runtime/api"
 	"github.com/kmsctl/kms/runtime/instance"
 	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/ua"
@@ -21,6 +24,7 @@ func main() {
 		SchemaMin: 1,
 		SchemaMax: store.Schema,
 		Protocol:  func() ua.Protocol { return protocol{} },
+		API:       func(p instance.APIParts) http.Handler { return api.Handler(p.Chat, p.Store, p.Version, p.Logger) },
 		Probe:     runProbe,
 	})
 }

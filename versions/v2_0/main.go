@@ -3,8 +3,10 @@
 package main
 
 import (
+	"net/http"
 	"time"
 
+	"github.com/kmsctl/kms/runtime/api"
 	"github.com/kmsctl/kms/runtime/instance"
 	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/ua"
@@ -23,6 +25,7 @@ func main() {
 		SchemaMin: 1,
 		SchemaMax: store.Schema,
 		Protocol:  func() ua.Protocol { return protocol{now: time.Now} },
+		API:       func(p instance.APIParts) http.Handler { return api.Handler(p.Chat, p.Store, p.Version, p.Logger) },
 		Probe:     runProbe,
 	})
 }

@@ -1,0 +1,120 @@
+package api
+
+import (
+	"cmp"
+	"math"
+	"net/http"
+	"strings"
+
+	"github.com/kmsctl/kms/runtime/chatlog"
+	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+// posted is where a message stands; without history there is no epoch and no seq.
+type posted struct {
+	ID     string `json:"id"`
+	Epoch  string `json:"epoch,omitempty"`
+	Seq    int64  `json:"seq,omitempty"`
+	At     int64  `json:"at"`
+	Logged bool   `json:"logged"`
+}
+
+func postMessage(c *call) (answer, error) {
+	var in struct {
+		Text string `json:"text"`
+		ID   string `json:"id"`
+		User string `json:"user"`
+		Name string `json:"name"`
+	}
+	if err := c.read(&in); err != nil {
+		return answer{}, err
+	}
+	if strings.TrimSpace(in.Text) == "" {
+		return answer{}, badRequest("the field \"text\" is missing or empty")
+	}
+	r, err := c.chat.System(c.ctx, c.tenant, c.path["channel"], in.ID, in.User, in.Name, in.Text)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{http.StatusCreated, posted{r.ID, r.Epoch, r.Seq, r.At, r.Seq > 0}}, nil
+}
+
+// message is an entry of the log as game servers read it. An entry that this version does not understand has the kind unknown.
+type message struct {
+	Seq    int64  `json:"seq"`
+	ID     string `json:"id"`
+	Kind   string `json:"kind"`
+	User   string `json:"user,omitempty"`
+	Name   string `json:"name,omitempty"`
+	Text   string `json:"text,omitempty"`
+	Target string `json:"target,omitempty"`
+	Shadow bool   `json:"shadow,omitempty"`
+	At     int64  `json:"at"`
+}
+
+const unknownKind = "unknown"
+
+func messageOf(e *envelope.Envelope) message {
+	if !e.Logged() {
+		return message{Seq: e.Seq, ID: e.ID, Kind: unknownKind, At: e.At}
+	}
+	return message{e.Seq, e.ID, e.Kind, e.User, e.Name, e.Text, e.Target, e.Shadow, e.At}
+}
+
+// logPage is a page of a channel's log, in seq order.
+type logPage struct {
+	Epoch    string    `json:"epoch"`
+	First    int64     `json:"first"`
+	Head     int64     `json:"head"`
+	Messages []message `json:"messages"`
+	More     bool      `json:"more"`
+}
+
+func getMessages(c *call) (answer, error) {
+	o, err := c.pageOptions()
+	if err != nil {
+		return answer{}, err
+	}
+	ch, err := c.channel()
+	if err != nil {
+		return answer{}, err
+	}
+	if ch.History == store.HistoryNone {
+		return ok(logPage{Messages: []message{}})
+	}
+	page, err := chatlog.Query(c.ctx, c.store, ch.PK, o)
+	if err != nil {
+		return answer{}, err
+	}
+	out := logPage{page.Head.Epoch, page.Head.First, page.Head.Seq, make([]message, len(page.Messages)), page.More}
+	for i, e := range page.Messages {
+		out.Messages[i] = messageOf(e)
+	}
+	return ok(out)
+}
+
+func (c *call) pageOptions() (o chatlog.QueryOptions, err error) {
+	var limit int64
+	var errs [4]error
+	o.After, errs[0] = c.number("after", 0, math.MaxInt64)
+	o.Before, errs[1] = c.number("before", 0, math.MaxInt64)
+	limit, errs[2] = c.limit()
+	o.Newest, errs[3] = c.flag("newest")
+	o.Limit = int(limit)
+	return o, cmp.Or(errs[:]...)
+}
+
+// limit is how many entries of a list are wanted.
+func (c *call) limit() (int64, error) {
+	n, err := c.number("limit", defaultPage, maxPage)
+	if err == nil && n == 0 {
+		err = badRequest("bad limit 0: want a whole number from 1 to %d", maxPage)
+	}
+	return n, err
+}
