@@ -43,7 +43,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 func (s *Store) backup(ctx context.Context, path string) error {
 	e, ok := s.engine.(*sqliteEngine)
 	if !ok {
-		return errors.New("kms copies SQLite only; use: mariadb-dump --single-transaction --routines DATABASE > FILE")
+		return errors.New("kms copies SQLite only; use: mariadb-dump --single-transaction --hex-blob DATABASE > FILE")
 	}
 	if _, err := os.Lstat(path); err == nil {
 		return ErrExists

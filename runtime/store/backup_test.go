@@ -119,6 +119,24 @@ func TestRestore_intoNothingAndOverADamagedStore(t *testing.T) {
 	}
 }
 
+// A log that lies there without its store, say because somebody removed only that, must not be played into the new one.
+func TestRestore_ignoresAStrayLog(t *testing.T) {
+	s := testSQLite(t)
+	testTenant(t, s)
+	file := filepath.Join(t.TempDir(), "backup.db")
+	must(t, s.Backup(t.Context(), file))
+	oldURL, url := sqliteURL(t), sqliteURL(t)
+	old := migrated(t, openStore(t, oldURL)) // open, so that its log is not brought home
+	got[Tenant](t)(old.CreateTenant(t.Context(), Tenant{ID: "ghost"}))
+	log := got[[]byte](t)(os.ReadFile(strings.TrimPrefix(oldURL, "sqlite:") + "-wal"))
+	must(t, os.WriteFile(strings.TrimPrefix(url, "sqlite:")+"-wal", log, 0o600))
+	must(t, Restore(t.Context(), url, file))
+	restored := openStore(t, url)
+	if list := got[[]Tenant](t)(restored.Tenants(t.Context())); len(list) != 1 || list[0].ID != "demo" {
+		t.Errorf("tenants %+v, want those of the backup", list)
+	}
+}
+
 func TestRestore_refusesWhatIsNoBackup(t *testing.T) {
 	dir := t.TempDir()
 	garbage, empty, newer := filepath.Join(dir, "garbage"), filepath.Join(dir, "empty"), filepath.Join(dir, "newer.db")
@@ -137,6 +155,9 @@ func TestRestore_refusesWhatIsNoBackup(t *testing.T) {
 		err := Restore(t.Context(), url, file)
 		if err == nil || !strings.Contains(err.Error(), file) || errors.Is(err, ErrSchemaNewer) != (file == newer) {
 			t.Errorf("%s: %v", file, err)
+		}
+		if file == empty && !strings.Contains(err.Error(), "not one of a kms store") {
+			t.Errorf("an empty file: %v", err)
 		}
 	}
 	got[Tenant](t)(openStore(t, url).Tenant(t.Context(), "demo")) // still the old one

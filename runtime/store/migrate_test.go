@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kmsctl/kms/runtime/testkit"
 )
@@ -49,7 +50,9 @@ func TestMigrate_waitsForAnotherAndGivesUpInTime(t *testing.T) {
 		a, b := openStore(t, url), openStore(t, url)
 		var err error
 		must(t, a.engine.migrating(t.Context(), func(*sql.DB) error {
-			err = b.Migrate(shortly(t))
+			ctx, cancel := context.WithTimeout(t.Context(), 1200*time.Millisecond) // longer than one GET_LOCK
+			defer cancel()
+			err = b.Migrate(ctx)
 			return nil
 		}))
 		if !errors.Is(err, ErrUnavailable) {

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -170,4 +173,43 @@ func TestMySQL_writesReadWhatIsCommitted(t *testing.T) {
 		}
 		return nil
 	}))
+}
+
+// The commands that stand in for Backup and Restore: see Backup's error for the first.
+func TestMySQL_dumpAndLoadKeepEverything(t *testing.T) {
+	dump, load := testkit.Need(t, "mariadb-dump"), testkit.Need(t, "mariadb")
+	from, to := testkit.MySQL(t), testkit.MySQL(t)
+	s := migrated(t, openStore(t, from))
+	tenant := testTenant(t, s)
+	before := got[Channel](t)(s.CreateChannel(t.Context(), Channel{Tenant: tenant, ID: "c", Name: "ギルド🏯"}))
+	link := Link{Name: "main", Kind: "ngircd", Servers: []string{"a:1"}, Key: []byte{0, 1, '\n', '\'', '\\', 0x80, 0xff}, Channels: 8, MaxLine: 512, State: LinkActive}
+	must(t, s.PutLink(t.Context(), link))
+
+	sqlText := got[[]byte](t)(client(t, dump, from, nil, "--single-transaction", "--hex-blob"))
+	got[[]byte](t)(client(t, load, to, sqlText))
+	restored := openStore(t, to)
+	must(t, restored.Migrate(t.Context()))
+	must(t, restored.NewEpochs(t.Context()))
+	after := got[Channel](t)(restored.Channel(t.Context(), tenant, "c"))
+	if after.Name != before.Name || after.PK != before.PK || after.Epoch == before.Epoch {
+		t.Errorf("channel %+v, was %+v: want another epoch only", after, before)
+	}
+	if back := got[Link](t)(restored.Link(t.Context(), "main")); !bytes.Equal(back.Key, link.Key) {
+		t.Errorf("key %x, was %x", back.Key, link.Key)
+	}
+}
+
+// client runs one of MariaDB's programs on the database at a store URL.
+func client(t *testing.T, program, url string, stdin []byte, args ...string) ([]byte, error) {
+	t.Helper()
+	target, err := parseURL(url)
+	must(t, err)
+	host, port, err := net.SplitHostPort(target.mysql.addr)
+	must(t, err)
+	args = append([]string{"--no-defaults", "-h", host, "-P", port, "-u", target.mysql.user}, args...)
+	cmd := exec.CommandContext(t.Context(), program, append(args, target.mysql.database)...)
+	cmd.Env = append(os.Environ(), "MYSQL_PWD="+target.mysql.password)
+	cmd.Stdin = bytes.NewReader(stdin)
+	cmd.Stderr = os.Stderr
+	return cmd.Output()
 }

@@ -98,6 +98,30 @@ func TestNGChange_atOnceLosesNothing(t *testing.T) {
 	})
 }
 
+func TestNGList_belongsToItsRevision(t *testing.T) {
+	forEachStore(t, func(t *testing.T, s *Store) {
+		tenant := testTenant(t, s)
+		const revisions = 60
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := range revisions { // revision n has n words
+				if _, err := s.NGChange(t.Context(), tenant, -1, []NGEntry{{Word: fmt.Sprint("w", i)}}, nil, "a", ""); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		for rev := int64(0); rev < revisions && !t.Failed(); {
+			var list []NGEntry
+			var err error
+			if rev, list, err = s.NGList(t.Context(), tenant); err != nil || rev != int64(len(list)) {
+				t.Errorf("revision %d with %d words, %v", rev, len(list), err)
+			}
+		}
+		<-done
+	})
+}
+
 func TestChanges_areNumberedWithoutHolesAndPaged(t *testing.T) {
 	forEachStore(t, func(t *testing.T, s *Store) {
 		const writers, each = 6, 10

@@ -88,6 +88,21 @@ func TestRules_missingThingsAreNotFound(t *testing.T) {
 	})
 }
 
+// Nothing is added to a tenant while it is being deleted, or the other way round.
+func TestDeleteTenant_waitsForWhoAddsToIt(t *testing.T) {
+	forEachStore(t, func(t *testing.T, s *Store) {
+		tenant := testTenant(t, s)
+		must(t, s.Write(t.Context(), func(tx *Tx) error {
+			must(t, tx.holdTenant(tenant))
+			if err := s.DeleteTenant(shortly(t), tenant); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("delete meanwhile: %v, want it to wait", err)
+			}
+			return nil
+		}))
+		must(t, s.DeleteTenant(t.Context(), tenant))
+	})
+}
+
 func TestRules_badNamesAreRefused(t *testing.T) {
 	s := testSQLite(t)
 	ctx := t.Context()
@@ -132,9 +147,11 @@ func TestKey_isFoundByHashUntilRevoked(t *testing.T) {
 			t.Errorf("same hash: %v, want ErrExists", err)
 		}
 		must(t, s.TouchKey(ctx, b))
-		if touched := got[APIKey](t)(s.LookupKey(ctx, hash(2))); touched.LastUsed.IsZero() {
+		touched := got[APIKey](t)(s.LookupKey(ctx, hash(2)))
+		if touched.LastUsed.IsZero() {
 			t.Error("a touched key has no time of use")
 		}
+		must(t, s.Write(ctx, func(*Tx) error { return s.TouchKey(shortly(t), touched) })) // so soon it asks for no turn to write
 		got[Tenant](t)(s.CreateTenant(ctx, Tenant{ID: "other"}))
 		if err := s.RevokeKey(ctx, "other", a.ID); !errors.Is(err, ErrNotFound) {
 			t.Errorf("another tenant revokes: %v", err)

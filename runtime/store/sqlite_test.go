@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,11 +218,55 @@ func TestTurn_abandonedWaitNeitherPilesUpNorKeepsTheLock(t *testing.T) {
 	}
 	must(t, b.close()) // with a waiter left in flock
 	a.release()
-	testkit.Eventually(t, 5*time.Second, "b's last waiter ends", func() bool { return !waiting() })
+	testkit.Eventually(t, 5*time.Second, "b's last waiter ends and closes", func() bool {
+		_, err := b.writer.Stat()
+		return !waiting() && errors.Is(err, os.ErrClosed)
+	})
 	must(t, a.acquire(t.Context()))
 	a.release()
 	must(t, a.close())
 	must(t, a.close())
+}
+
+// Whoever has just written stands behind whoever waits, however fast it comes back.
+func TestTurn_comesToTheWaiterFirst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	a, err := openTurnLock(path)
+	must(t, err)
+	defer a.close()
+	b, err := openTurnLock(path)
+	must(t, err)
+	defer b.close()
+	probe, err := os.Open(path + ".queue")
+	must(t, err)
+	defer probe.Close()
+	must(t, a.acquire(t.Context()))
+	for range 20 {
+		var served atomic.Bool
+		done := make(chan error, 1)
+		go func() {
+			err := b.acquire(t.Context())
+			served.Store(true)
+			if err == nil {
+				b.release()
+			}
+			done <- err
+		}()
+		testkit.Eventually(t, 5*time.Second, "b stands in the queue", func() bool {
+			if flock(probe, unix.LOCK_SH|unix.LOCK_NB) != nil {
+				return true
+			}
+			flock(probe, unix.LOCK_UN)
+			return false
+		})
+		a.release()
+		must(t, a.acquire(t.Context()))
+		if !served.Load() {
+			t.Error("a wrote twice while b was waiting")
+		}
+		must(t, <-done)
+	}
+	a.release()
 }
 
 // A deadline that comes in the middle of a transaction undoes it before the turn goes to the next writer.

@@ -81,7 +81,10 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 // a MySQL connection lost during the commit leaves that open.
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	err := s.engine.write(ctx, func(tx *sql.Tx) error {
-		return fn(&Tx{Tx: tx, ctx: ctx, dialect: s.Dialect()})
+		if err := fn(&Tx{Tx: tx, ctx: ctx, dialect: s.Dialect()}); err != nil {
+			return err
+		}
+		return ctx.Err() // nothing is committed once nobody waits for it
 	})
 	if err != nil && ctx.Err() != nil && !isOurs(err) {
 		// The transaction was rolled back under fn, which drivers tell in many ways.
