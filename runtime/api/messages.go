@@ -16,6 +16,14 @@ const (
 	maxPage     = 1000
 )
 
+// newMessage is the body of postMessage.
+type newMessage struct {
+	Text string `json:"text"`
+	ID   string `json:"id"`
+	User string `json:"user"`
+	Name string `json:"name"`
+}
+
 // posted is where a message stands; without history there is no epoch and no seq.
 type posted struct {
 	ID     string `json:"id"`
@@ -26,12 +34,7 @@ type posted struct {
 }
 
 func postMessage(c *call) (answer, error) {
-	var in struct {
-		Text string `json:"text"`
-		ID   string `json:"id"`
-		User string `json:"user"`
-		Name string `json:"name"`
-	}
+	var in newMessage
 	if err := c.read(&in); err != nil {
 		return answer{}, err
 	}

@@ -30,6 +30,18 @@ type edit struct {
 	Message  string `json:"message"`
 }
 
+// replacement is the body of putNGWords, patch that of patchNGWords.
+type replacement struct {
+	edit
+	Words *[]store.NGEntry `json:"words"`
+}
+
+type patch struct {
+	edit
+	Add    []store.NGEntry `json:"add"`
+	Remove []string        `json:"remove"`
+}
+
 func (e edit) base() int64 {
 	if e.Revision == nil {
 		return -1
@@ -60,10 +72,7 @@ func getNGWords(c *call) (answer, error) {
 
 // putNGWords makes the list hold exactly the given words.
 func putNGWords(c *call) (answer, error) {
-	var in struct {
-		edit
-		Words *[]store.NGEntry `json:"words"`
-	}
+	var in replacement
 	if err := c.read(&in); err != nil {
 		return answer{}, err
 	}
@@ -78,11 +87,7 @@ func putNGWords(c *call) (answer, error) {
 
 // patchNGWords adds and removes words, so that a list may grow beyond what one body holds.
 func patchNGWords(c *call) (answer, error) {
-	var in struct {
-		edit
-		Add    []store.NGEntry `json:"add"`
-		Remove []string        `json:"remove"`
-	}
+	var in patch
 	if err := c.read(&in); err != nil {
 		return answer{}, err
 	}

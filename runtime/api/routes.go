@@ -45,7 +45,7 @@ const hint = "u"
 func (c *call) address() (rest []string, err error) {
 	parts := strings.Split(strings.TrimPrefix(c.r.URL.EscapedPath(), "/"), "/")
 	for i, part := range parts {
-		if parts[i], err = url.PathUnescape(part); err != nil || parts[i] == "." || parts[i] == ".." || parts[i] == "" && i < len(parts)-1 {
+		if parts[i], err = url.PathUnescape(part); err != nil || parts[i] == "." || parts[i] == ".." || parts[i] == "" && (i != 3 || len(parts) != 4) {
 			return nil, chat.Errorf(codeNotFound, "there is nothing at this address")
 		}
 	}

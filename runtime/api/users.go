@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	minSecret  = 16                        // characters of a token that the game server made; a shorter one can be guessed
-	maxExpires = 10 * 365 * 24 * time.Hour // beyond it is a mistake of units
+	minSecret   = 16                        // characters of a token that the game server made; a shorter one can be guessed
+	tokenPrefix = "kmst_"                   // tells people, and what scans for leaked secrets, what it is
+	maxExpires  = 10 * 365 * 24 * time.Hour // beyond it is a mistake of units
 )
 
 // root tells a game server that its key works.
@@ -75,12 +76,16 @@ func putToken(c *call) (answer, error) {
 	out := token{User: c.path["user"]}
 	secret := in.Token
 	if secret == "" {
-		out.Token = auth.NewSecret("")
+		out.Token = auth.NewSecret(tokenPrefix)
 		secret = out.Token
 	}
 	t := store.Token{Tenant: c.tenant, User: out.User, Name: in.Name, Hash: auth.Hash(secret)}
 	if in.ExpiresIn != nil {
-		t.ExpiresAt = time.Now().Add(time.Duration(*in.ExpiresIn) * time.Second).Truncate(time.Millisecond)
+		now, err := c.store.Now(c.ctx) // the clock that decides about expiry
+		if err != nil {
+			return answer{}, err
+		}
+		t.ExpiresAt = now.Add(time.Duration(*in.ExpiresIn) * time.Second)
 		out.ExpiresAt = t.ExpiresAt.UnixMilli()
 	}
 	changes, err := c.unlearned(t, in.Token != "")

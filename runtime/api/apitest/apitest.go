@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,15 +29,23 @@ type API struct {
 	Service *chat.Service
 	Addr    string // unix:/path
 	Log     *Log
+	bus     *bus
 	client  *http.Client
 }
 
-// bus reaches nobody.
-type bus struct{}
+// Changes is how often a change was announced so far.
+func (a *API) Changes() int64 { return a.bus.changes.Load() }
 
-func (bus) Publish(*envelope.Envelope)   {}
-func (bus) Join(tenant, channel string)  {}
-func (bus) Leave(tenant, channel string) {}
+// bus reaches nobody and counts the announcements of changes.
+type bus struct{ changes atomic.Int64 }
+
+func (b *bus) Publish(e *envelope.Envelope) {
+	if e.Kind == envelope.Change {
+		b.changes.Add(1)
+	}
+}
+func (b *bus) Join(tenant, channel string)  {}
+func (b *bus) Leave(tenant, channel string) {}
 
 // Start serves version on st until the test ends.
 func Start(t testing.TB, st *store.Store, version string) *API {
@@ -47,16 +56,16 @@ func Start(t testing.TB, st *store.Store, version string) *API {
 // StartWith serves another handler on the service.
 func StartWith(t testing.TB, st *store.Store, handler func(*chat.Service, *slog.Logger) http.Handler) *API {
 	t.Helper()
-	log := chatlog.Open(st, chatlog.Options{})
+	log, lines := chatlog.Open(st, chatlog.Options{}), &bus{}
 	svc := chat.New(chat.Config{
-		Store: st, Log: log, Bus: func(chat.BusEvents) chat.Bus { return bus{} }, Origin: "node/set/api",
+		Store: st, Log: log, Bus: func(chat.BusEvents) chat.Bus { return lines }, Origin: "node/set/api",
 	})
 	t.Cleanup(func() {
 		svc.Close()
 		must(t, log.Close())
 	})
 	must(t, svc.Ready(t.Context()))
-	a := &API{Service: svc, Log: &Log{}}
+	a := &API{Service: svc, Log: &Log{}, bus: lines}
 	path := filepath.Join(testkit.ShortDir(t), "api.sock")
 	a.Addr = "unix:" + path
 	serve(t, path, handler(svc, slog.New(slog.NewJSONHandler(a.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))))

@@ -1,0 +1,233 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/auth"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+func TestTenants_seeNothingOfEachOther(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.must(t, 201, "PUT", "channels/lobby", `{"kind":"guild"}`)
+		w.must(t, 204, "PUT", "channels/lobby/members/aki", "")
+		w.must(t, 201, "POST", "channels/lobby/messages", `{"text":"for demo only"}`)
+		w.must(t, 200, "PUT", "users/aki/token", `{"token":"0123456789abcdef"}`)
+		w.must(t, 200, "PUT", "ngwords", `{"words":[{"word":"darn"}]}`)
+		for _, tt := range []struct{ call, body, want string }{
+			{"GET channels", "", `200 {"channels":[],"more":false}`},
+			{"GET channels/lobby", "", `404 {"code":"no_such_channel","message":"there is no such channel"}`},
+			{"GET channels/lobby/messages", "", `404 {"code":"no_such_channel","message":"there is no such channel"}`},
+			{"GET channels/lobby/members", "", `404 {"code":"no_such_channel","message":"there is no such channel"}`},
+			{"POST channels/lobby/messages", `{"text":"x"}`, `404 {"code":"no_such_channel","message":"there is no channel \"lobby\""}`},
+			{"DELETE channels/lobby", "", `404 {"code":"no_such_channel","message":"there is no such channel"}`},
+			{"DELETE channels/lobby/members/aki", "", `404 {"code":"no_such_channel","message":"there is no such channel"}`},
+			{"DELETE users/aki/token", "", `200 {"revoked":0}`},
+			{"PUT users/aki/token", `{"token":"0123456789abcdef"}`, `409 {"code":"token_taken","message":"the token is another user's"}`},
+			{"GET ngwords", "", `200 {"revision":0,"words":[]}`},
+		} {
+			method, path, _ := strings.Cut(tt.call, " ")
+			a := w.Call(t, method, "/api/2.0/other/"+path, tt.body, "Authorization: Bearer "+w.other)
+			if got := fmt.Sprint(a.Status, " ", a.Body); got != tt.want {
+				t.Errorf("%s: %s, want %s", tt.call, got, tt.want)
+			}
+		}
+		if _, err := w.store.LookupToken(t.Context(), "demo", auth.Hash("0123456789abcdef")); err != nil {
+			t.Errorf("demo's token: %v", err)
+		}
+		if got := w.must(t, 200, "GET", "channels/lobby/members", "").Body; got != `{"members":["aki"],"more":false}` {
+			t.Error(got)
+		}
+	})
+}
+
+func TestWrites_announceWhatChanges(t *testing.T) {
+	w := sqliteWorld(t)
+	for _, tt := range []struct {
+		status       int
+		method, path string
+		body         string
+		want         int64
+	}{
+		{200, "PUT", "users/aki/token", `{"name":"Aki"}`, 0}, // new: nobody knew it
+		{200, "PUT", "users/aki/token", `{"name":"Aki"}`, 0},
+		{200, "PUT", "users/aki/token", `{"name":"AKI"}`, 1},
+		{200, "PUT", "users/aki/token", `{"token":"0123456789abcdef"}`, 0},
+		{200, "PUT", "users/aki/token", `{"token":"0123456789abcdef","expires_in":60}`, 1},
+		{200, "DELETE", "users/aki/token", ``, 1},
+		{200, "DELETE", "users/aki/token", ``, 0},
+		{201, "PUT", "channels/guild", ``, 1},
+		{200, "PUT", "channels/guild", ``, 0},
+		{204, "PUT", "channels/guild/members/aki", ``, 1},
+		{204, "DELETE", "channels/guild/members/aki", ``, 1},
+		{204, "DELETE", "channels/guild/members/aki", ``, 0},
+		{201, "POST", "channels/guild/messages", `{"text":"x"}`, 0},
+		{200, "PUT", "ngwords", `{"words":[{"word":"darn"}]}`, 1},
+		{200, "PATCH", "ngwords", `{"remove":["darn"]}`, 1},
+		{204, "DELETE", "channels/guild", ``, 1},
+	} {
+		before := w.Changes()
+		w.must(t, tt.status, tt.method, tt.path, tt.body)
+		if got := w.Changes() - before; got != tt.want {
+			t.Errorf("%s %s %s is announced %d times, want %d", tt.method, tt.path, tt.body, got, tt.want)
+		}
+	}
+}
+
+func TestPutToken_letsTheUserIn(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		var made struct {
+			Token     string
+			ExpiresAt int64 `json:"expires_at"`
+		}
+		check(t, json.Unmarshal([]byte(w.must(t, 200, "PUT", "users/aki/token", `{"name":"あき","expires_in":60}`).Body), &made))
+		id, err := w.Service.Login(t.Context(), "demo", made.Token)
+		check(t, err)
+		if in := time.Until(id.Expires); id.User != "aki" || id.Name != "あき" || in < 50*time.Second || in > 61*time.Second ||
+			id.Expires.UnixMilli() != made.ExpiresAt {
+			t.Errorf("%+v, told %d", id, made.ExpiresAt)
+		}
+		if _, err := w.Service.Login(t.Context(), "other", made.Token); err == nil {
+			t.Error("the token opens another tenant")
+		}
+	})
+}
+
+func TestPutChannel_atTheSameTimeMakesOne(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		const callers = 8
+		var wg sync.WaitGroup
+		statuses := make([]int, callers)
+		bodies := make([]string, callers)
+		for i := range callers {
+			wg.Go(func() {
+				a := w.call(t, "PUT", "/api/2.0/demo/channels/lobby", `{"kind":"world"}`)
+				statuses[i], bodies[i] = a.Status, a.Body
+			})
+		}
+		wg.Wait()
+		created := 0
+		for i := range callers {
+			if statuses[i] == 201 {
+				created++
+			}
+			if statuses[i] > 201 || bodies[i] != bodies[0] {
+				t.Errorf("%d %s", statuses[i], bodies[i])
+			}
+		}
+		if created != 1 {
+			t.Errorf("created %d times: %v", created, statuses)
+		}
+	})
+}
+
+func TestLists_comeInPages(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		ids := []string{"A", "a", "b", "c-1", "c.2"} // bytewise: - before . before letters, upper case first
+		for _, id := range ids {
+			w.must(t, 201, "PUT", "channels/"+id, "")
+			w.must(t, 204, "PUT", "channels/A/members/"+id, "")
+			w.must(t, 201, "POST", "channels/A/messages", `{"text":"`+id+`"}`)
+		}
+		pages := func(path, field string) (seen []string) {
+			query := "?limit=2"
+			for {
+				var page map[string]json.RawMessage
+				check(t, json.Unmarshal([]byte(w.must(t, 200, "GET", path+query, "").Body), &page))
+				var list []any
+				check(t, json.Unmarshal(page[field], &list))
+				last := ""
+				for _, item := range list {
+					last = fmt.Sprint(item)
+					if o, ok := item.(map[string]any); ok && field == "channels" {
+						last = fmt.Sprint(o["id"])
+					} else if ok {
+						last = fmt.Sprint(o["seq"])
+					}
+					seen = append(seen, last)
+				}
+				if string(page["more"]) != "true" {
+					return seen
+				}
+				query = "?limit=2&after=" + last
+			}
+		}
+		want := fmt.Sprint(ids)
+		if got := fmt.Sprint(pages("channels", "channels")); got != want {
+			t.Errorf("channels %s, want %s", got, want)
+		}
+		if got := fmt.Sprint(pages("channels/A/members", "members")); got != want {
+			t.Errorf("members %s, want %s", got, want)
+		}
+		if got := fmt.Sprint(pages("channels/A/messages", "messages")); got != "[1 2 3 4 5]" {
+			t.Errorf("messages %s", got)
+		}
+	})
+}
+
+func TestMessages_shadowedAndUnloggedOnes(t *testing.T) {
+	w := sqliteWorld(t)
+	w.must(t, 201, "PUT", "channels/shout", `{"kind":"world","history":"none"}`)
+	var sent struct {
+		ID     string
+		Seq    *int64
+		Epoch  *string
+		Logged bool
+		At     int64
+	}
+	check(t, json.Unmarshal([]byte(w.must(t, 201, "POST", "channels/shout/messages", `{"text":"x"}`).Body), &sent))
+	if len(sent.ID) != 26 || sent.Seq != nil || sent.Epoch != nil || sent.Logged || sent.At == 0 {
+		t.Errorf("%+v", sent)
+	}
+	if got := w.must(t, 200, "GET", "channels/shout/messages", "").Body; got != `{"epoch":"","first":0,"head":0,"messages":[],"more":false}` {
+		t.Error(got)
+	}
+}
+
+func TestPostMessage_textComesBackAsItWas(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.must(t, 201, "PUT", "channels/lobby", `{"kind":"world"}`)
+		const text = "<か>\u304b\u3099 & \"𠮷\" \\ 👨‍👩‍👧 \x00\u2028;--%'"
+		body, err := json.Marshal(map[string]string{"text": text})
+		check(t, err)
+		w.must(t, 201, "POST", "channels/lobby/messages", string(body))
+		var page struct{ Messages []struct{ Text string } }
+		check(t, json.Unmarshal([]byte(w.must(t, 200, "GET", "channels/lobby/messages", "").Body), &page))
+		if len(page.Messages) != 1 || page.Messages[0].Text != text {
+			t.Errorf("%q", page)
+		}
+	})
+}
+
+func TestNGWords_nameTheKeyAsAuthor(t *testing.T) {
+	w := sqliteWorld(t)
+	w.must(t, 200, "PUT", "ngwords", `{"words":[{"word":"darn"}],"message":"why"}`)
+	keys, err := w.store.Keys(t.Context(), "demo")
+	check(t, err)
+	history, err := w.store.NGHistory(t.Context(), "demo")
+	check(t, err)
+	if len(history) != 1 || history[0].Author != "api key "+keys[0].ID || history[0].Message != "why" {
+		t.Errorf("%+v", history)
+	}
+}
+
+func TestNGWords_refusedOnesLeaveTheListAlone(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.must(t, 200, "PATCH", "ngwords", `{"revision":0,"add":[{"word":"か"},{"word":"が"},{"word":"A"},{"word":"a"}]}`)
+		w.must(t, 409, "PATCH", "ngwords", `{"revision":0,"remove":["か"]}`)
+		w.must(t, 409, "PUT", "ngwords", `{"revision":5,"words":[]}`)
+		if got := w.must(t, 200, "PATCH", "ngwords", `{"add":[{"word":"a"}]}`).Body; got != `{"revision":1}` {
+			t.Errorf("nothing new: %s", got)
+		}
+		_, list, err := w.store.NGList(t.Context(), "demo")
+		check(t, err)
+		if len(list) != 4 || list[0] != (store.NGEntry{Word: "A", Kind: "word", Action: "reject", Mode: "auto"}) {
+			t.Errorf("%+v", list)
+		}
+	})
+}
