@@ -1,6 +1,20 @@
 package api
 
-import "maps"
+import (
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/chat"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+// HandlerWithin is Handler with less patience with the database.
+func HandlerWithin(d time.Duration, svc *chat.Service, st *store.Store, version string) http.Handler {
+	s := newServer(svc, st, version, nil)
+	s.timeout = d
+	return s
+}
 
 // Routes are all routes as "METHOD path".
 func Routes() (list []string) {

@@ -5,7 +5,9 @@ import (
 	"math"
 	"net/http"
 	"strings"
+	"time"
 
+	"github.com/kmsctl/kms/runtime/chat"
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/envelope"
 	"github.com/kmsctl/kms/runtime/store"
@@ -41,11 +43,30 @@ func postMessage(c *call) (answer, error) {
 	if strings.TrimSpace(in.Text) == "" {
 		return answer{}, badRequest("the field \"text\" is missing or empty")
 	}
-	r, err := c.chat.System(c.ctx, c.tenant, c.path["channel"], in.ID, in.User, in.Name, in.Text)
+	r, err := c.post(in)
 	if err != nil {
 		return answer{}, err
 	}
 	return answer{http.StatusCreated, posted{r.ID, r.Epoch, r.Seq, r.At, r.Seq > 0}}, nil
+}
+
+// post commits a message. For up to a second after a channel was deleted and made anew this process may know the old one only:
+// then the message waits for the new one.
+func (c *call) post(in newMessage) (chatlog.Receipt, error) {
+	for pause := 5 * time.Millisecond; ; pause *= 2 {
+		r, err := c.chat.System(c.ctx, c.tenant, c.path["channel"], in.ID, in.User, in.Name, in.Text)
+		if err == nil || chat.AsError(err).Code != chat.CodeNoSuchChannel || pause > time.Second {
+			return r, err
+		}
+		if _, err := c.channel(); err != nil {
+			return r, err
+		}
+		select {
+		case <-c.ctx.Done():
+			return r, c.ctx.Err()
+		case <-time.After(pause):
+		}
+	}
 }
 
 // message is an entry of the log as game servers read it. An entry that this version does not understand has the kind unknown.

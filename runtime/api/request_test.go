@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/kmsctl/kms/runtime/api"
 	"github.com/kmsctl/kms/runtime/api/apitest"
 	"github.com/kmsctl/kms/runtime/chat"
+	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
 
@@ -237,6 +239,36 @@ func TestRequest_databaseAway(t *testing.T) {
 	}
 	if log := server.Log.String(); !strings.Contains(log, `"route":"GET ngwords"`) || strings.Contains(log, "secret-password") {
 		t.Error(log)
+	}
+}
+
+func TestRequest_aDatabaseThatIsBusy(t *testing.T) {
+	url := "sqlite:" + filepath.Join(t.TempDir(), "kms.db")
+	w := newWorld(t, url)
+	server := apitest.StartWith(t, w.store, func(svc *chat.Service, _ *slog.Logger) http.Handler {
+		return api.HandlerWithin(300*time.Millisecond, svc, w.store, "2.0")
+	})
+	held, release := make(chan struct{}), make(chan struct{})
+	other, ended := openStore(t, url), make(chan error)
+	go func() {
+		ended <- other.Write(t.Context(), func(*store.Tx) error {
+			close(held)
+			<-release
+			return nil
+		})
+	}()
+	<-held
+	auth := "Authorization: Bearer " + w.key
+	if a := server.Call(t, "PUT", "/api/2.0/demo/channels/late", "", auth); a.Status != 503 || code(t, a) != "unavailable" {
+		t.Errorf("a write behind another that does not end: %d %s", a.Status, a.Body)
+	}
+	if a := server.Call(t, "GET", "/api/2.0/demo/channels/late", "", auth); a.Status != 404 {
+		t.Errorf("a read meanwhile: %d %s", a.Status, a.Body)
+	}
+	close(release)
+	check(t, <-ended)
+	if a := server.Call(t, "PUT", "/api/2.0/demo/channels/late", "", auth); a.Status != 201 {
+		t.Errorf("after it: %d %s", a.Status, a.Body)
 	}
 }
 

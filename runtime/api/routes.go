@@ -45,7 +45,9 @@ const hint = "u"
 func (c *call) address() (rest []string, err error) {
 	parts := strings.Split(strings.TrimPrefix(c.r.URL.EscapedPath(), "/"), "/")
 	for i, part := range parts {
-		if parts[i], err = url.PathUnescape(part); err != nil || parts[i] == "." || parts[i] == ".." || parts[i] == "" && (i != 3 || len(parts) != 4) {
+		parts[i], err = url.PathUnescape(part)
+		empty := parts[i] == "" && (i != 3 || len(parts) != 4) // the root is /api/{version}/{tenant}/
+		if err != nil || empty || parts[i] == "." || parts[i] == ".." {
 			return nil, chat.Errorf(codeNotFound, "there is nothing at this address")
 		}
 	}
@@ -66,16 +68,16 @@ func (c *call) find(rest []string) error {
 		method = http.MethodGet
 	}
 	var allowed []string
-	for i := range c.routes {
-		found, ok := c.routes[i].match(rest)
+	for i := range routes {
+		found, ok := routes[i].match(rest)
 		if !ok {
 			continue
 		}
-		if c.routes[i].method == method {
-			c.route, c.path = &c.routes[i], found
+		if routes[i].method == method {
+			c.route, c.path = &routes[i], found
 			return c.checkNames()
 		}
-		allowed = append(allowed, c.routes[i].method)
+		allowed = append(allowed, routes[i].method)
 	}
 	if allowed == nil {
 		return chat.Errorf(codeNotFound, "there is nothing at this address")

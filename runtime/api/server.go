@@ -27,7 +27,6 @@ type server struct {
 	store   *store.Store
 	version string
 	log     *slog.Logger
-	routes  []route
 	timeout time.Duration
 }
 
@@ -40,7 +39,7 @@ func newServer(svc *chat.Service, st *store.Store, version string, log *slog.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &server{chat: svc, store: st, version: version, log: log, routes: routes, timeout: requestTimeout}
+	return &server{chat: svc, store: st, version: version, log: log, timeout: requestTimeout}
 }
 
 // call is one request on its way.
