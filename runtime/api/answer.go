@@ -105,11 +105,10 @@ func missing(err error) error {
 func (c *call) refuse(err error) {
 	e := told(err)
 	status := statusOf[e.Code]
-	switch {
-	case c.r.Context().Err() != nil: // the caller has gone
-	case status == http.StatusInternalServerError:
+	switch status {
+	case http.StatusInternalServerError:
 		c.log.Error("cannot answer an API request", "request", c.id, "route", c.routeName(), "tenant", c.tenant, "error", err)
-	case status == http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable:
 		c.log.Warn("API request refused for now", "request", c.id, "route", c.routeName(), "tenant", c.tenant, "error", err)
 	}
 	h := c.w.Header()

@@ -117,6 +117,22 @@ func TestRequest_badInput(t *testing.T) {
 	}
 }
 
+func TestRequest_bodiesThatCostTooMuch(t *testing.T) {
+	w := sqliteWorld(t)
+	var fields strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&fields, `"%s":1,`, strings.Repeat("x", i+1))
+	}
+	for body, want := range map[string]string{
+		`{"name":` + strings.Repeat("[", 1<<19): "nested too deep",
+		`{` + fields.String() + `"name":"x"}`:   "too many fields",
+	} {
+		if a := w.must(t, 400, "PUT", "users/aki/token", body); !strings.Contains(a.Body, want) {
+			t.Errorf("%s, want %s", a.Body, want)
+		}
+	}
+}
+
 func TestRequest_needsTheTenantsKey(t *testing.T) {
 	w := sqliteWorld(t)
 	bearer := "Authorization: Bearer "
@@ -147,6 +163,9 @@ func TestRequest_needsTheTenantsKey(t *testing.T) {
 		if a.Body != first {
 			t.Errorf("%s %.60s: another answer gives a hint: %s", tt.path, tt.header, a.Body)
 		}
+	}
+	if !strings.Contains(first, "Authorization: Bearer KEY") {
+		t.Errorf("the answer does not say what is wanted: %s", first)
 	}
 	if a := w.Call(t, "GET", "/api/2.0/demo/", "", "Authorization: bearer  "+w.key); a.Status != 200 {
 		t.Errorf("the right key: %d %s", a.Status, a.Body)
