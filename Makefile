@@ -16,7 +16,7 @@ build: $(VERSIONS:%=bin/kms-%) bin/kmsctl ## build kmsctl and the server version
 .PHONY: bin/kmsctl bin/kms-smoke $(VERSIONS:%=bin/kms-%)
 bin/kmsctl bin/kms-smoke: bin/%:
 	@$(GO) build -ldflags "-X main.binaryVersion=$(LABEL)" -o $@ ./cmd/$*
-bin/kms-%:
+$(VERSIONS:%=bin/kms-%): bin/kms-%:
 	@$(GO) build -ldflags "-X main.label=$*.0+$(LABEL)" -o $@ ./versions/v$(subst .,_,$*)
 
 run: build ## bring up a whole KMS in ./var (HOME_DIR=...), with a chat page; Ctrl-C stops it

@@ -24,7 +24,21 @@ func (c *cli) release(ctx context.Context, k *api.Client, r controlplane.Release
 	if err != nil {
 		return err
 	}
+	if begun.Ended() {
+		return c.nothingToDo(begun)
+	}
 	return c.follow(ctx, k, begun)
+}
+
+// nothingToDo tells of a release that would change nothing: no entry was made in the ledger.
+func (c *cli) nothingToDo(r *controlplane.Release) error {
+	if c.forPrograms() {
+		return c.encode(r)
+	}
+	if !c.quiet {
+		c.say("%s serves build %s %s already; nothing to do", r.Version, short(r.Build), r.Label)
+	}
+	return nil
 }
 
 // follow tells a release's steps until it has ended. Ctrl-C and --timeout end the telling, not the release.

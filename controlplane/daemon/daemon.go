@@ -128,6 +128,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		}
 	}
 	if d.o.Ready != nil {
+		d.awaitBus(ctx)
 		status, err := d.Status(ctx)
 		if err != nil {
 			return err
@@ -135,6 +136,20 @@ func (d *Daemon) start(ctx context.Context) error {
 		d.o.Ready(status)
 	}
 	return nil
+}
+
+// awaitBus gives new instances a moment to register with the IRC server, which takes InspIRCd a second or two, so that what is
+// shown as ready is.
+func (d *Daemon) awaitBus(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for ctx.Err() == nil && d.busComponent().State == "degraded" {
+		d.pollAll()
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // openStores opens host.db and the shared database. A shared database that is away is no reason not to adopt what runs.
