@@ -89,6 +89,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer h.close()
 	d.home = h
+	if h.Moved {
+		d.o.Progress(fmt.Sprintf("the sockets are in %s: their paths below %s would be too long", h.Run, h.State))
+	}
 	working, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	d.ctx = working
 	defer stopWork()

@@ -92,6 +92,7 @@ func (in *instance) bringUp(ctx context.Context) error {
 		return &supervise.StartError{What: fmt.Sprintf("%s of set %q", in.role, in.set), Cause: err, Tail: tail}
 	}
 	in.took(proc)
+	in.poll(ctx) // or status would call the bus degraded until the next round
 	return nil
 }
 
@@ -101,16 +102,20 @@ func (in *instance) configure(ctx context.Context, proc *supervise.Process) erro
 	if _, err := proc.Client().Configure(ctx, in.d.configuration(in)); err != nil {
 		return fmt.Errorf("it refused its configuration: %v", grpcText(err))
 	}
+	var why string
 	for {
 		health, err := proc.Client().Health(ctx, &pb.HealthRequest{})
 		if err == nil && health.GetReady() {
 			return nil
 		}
+		if ctx.Err() == nil { // the call that the deadline cut off says nothing about the build
+			why = unready(health, err)
+		}
 		select {
 		case <-proc.Exited():
 			return fmt.Errorf("it ended (%s)", proc.ExitState())
 		case <-ctx.Done():
-			return fmt.Errorf("it did not become ready within %s: %s", configureWithin, unready(health, err))
+			return fmt.Errorf("it did not become ready within %s: %s", configureWithin, why)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
