@@ -2,7 +2,7 @@ package daemon
 
 import (
 	"context"
-	"strings"
+	"errors"
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/runtime/names"
@@ -55,7 +55,7 @@ func (d *Daemon) resolve(ctx context.Context, r *controlplane.ReleaseRequest) er
 	}
 	switch r.Kind {
 	case controlplane.KindDeploy:
-		return d.resolveBuild(ctx, r)
+		return d.knownBuild(ctx, r.Build)
 	case controlplane.KindRollback:
 		return d.resolveRollback(ctx, r)
 	case controlplane.KindRetire:
@@ -64,26 +64,13 @@ func (d *Daemon) resolve(ctx context.Context, r *controlplane.ReleaseRequest) er
 	return controlplane.Errorf(controlplane.Usage, "unknown kind of release %q", r.Kind)
 }
 
-// resolveBuild takes a whole digest or a prefix that is clear.
-func (d *Daemon) resolveBuild(ctx context.Context, r *controlplane.ReleaseRequest) error {
-	builds, err := d.Store().Builds(ctx)
-	if err != nil {
-		return err
+// knownBuild refuses a build that was never uploaded.
+func (d *Daemon) knownBuild(ctx context.Context, digest string) error {
+	_, err := d.Store().Build(ctx, digest)
+	if errors.Is(err, store.ErrNotFound) {
+		return controlplane.Errorf(controlplane.NotFound, "there is no build %q", digest).WithHint("kmsctl build list")
 	}
-	var found []store.Build
-	for _, b := range builds {
-		if r.Build != "" && strings.HasPrefix(b.Digest, r.Build) {
-			found = append(found, b)
-		}
-	}
-	switch len(found) {
-	case 1:
-		r.Build = found[0].Digest
-		return nil
-	case 0:
-		return controlplane.Errorf(controlplane.NotFound, "there is no build %q", r.Build).WithHint("kmsctl build list")
-	}
-	return controlplane.Errorf(controlplane.Usage, "build %q could be any of %d", r.Build, len(found)).WithHint("kmsctl build list")
+	return err
 }
 
 // resolveRollback finds the build that served before, when none is named.
@@ -93,7 +80,7 @@ func (d *Daemon) resolveRollback(ctx context.Context, r *controlplane.ReleaseReq
 		return d.unknownVersion(r.Version)
 	}
 	if r.Build != "" {
-		return d.resolveBuild(ctx, r)
+		return d.knownBuild(ctx, r.Build)
 	}
 	past, err := d.Store().Releases(ctx, r.Version, 50)
 	if err != nil {
