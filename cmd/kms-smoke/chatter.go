@@ -44,10 +44,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // calls are a game server's steady API calls.
 type calls struct {
-	cancel     context.CancelFunc
-	work       sync.WaitGroup
-	all, wrong int
-	last       error
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
+	receipts []receipt
+	wrong    int
+	last     error
 }
 
 func startCalls(g *gameServer, channel string) *calls {
@@ -55,20 +56,22 @@ func startCalls(g *gameServer, channel string) *calls {
 	c := &calls{cancel: cancel}
 	c.work.Go(func() {
 		for pause(ctx, 50*time.Millisecond) {
-			c.all++
 			// Not under ctx: a call that has begun is seen to its end.
-			if _, err := g.post(context.WithoutCancel(ctx), channel, fmt.Sprintf("お知らせ %d", c.all)); err != nil {
+			r, err := g.post(context.WithoutCancel(ctx), channel, fmt.Sprintf("お知らせ %d", len(c.receipts)))
+			if err != nil {
 				c.wrong++
 				c.last = err
+				continue
 			}
+			c.receipts = append(c.receipts, r)
 		}
 	})
 	return c
 }
 
-// stop tells how many calls there were, how many were refused, and the last refusal. It may be called twice.
-func (c *calls) stop() (all, wrong int, last error) {
+// stop returns what was posted, how many calls were refused, and the last refusal. It may be called twice.
+func (c *calls) stop() (posted []receipt, wrong int, last error) {
 	c.cancel()
 	c.work.Wait()
-	return c.all, c.wrong, c.last
+	return c.receipts, c.wrong, c.last
 }

@@ -131,11 +131,12 @@ func (g *gameServer) token(ctx context.Context, user, name string) (string, erro
 	return made.Token, err
 }
 
-// post sends a system message and returns its id.
-func (g *gameServer) post(ctx context.Context, channel, text string) (string, error) {
+// post sends a system message and returns its receipt.
+func (g *gameServer) post(ctx context.Context, channel, text string) (receipt, error) {
 	var posted struct {
-		ID string `json:"id"`
+		ID  string `json:"id"`
+		Seq int64  `json:"seq"`
 	}
 	err := g.call(ctx, http.MethodPost, "channels/"+channel+"/messages", map[string]any{"text": text, "name": "KMS"}, &posted)
-	return posted.ID, err
+	return receipt{posted.ID, posted.Seq, text}, err
 }

@@ -103,7 +103,6 @@ func (r *rig) launch(args ...string) (*daemon, error) {
 }
 
 func (d *daemon) printed() bool { return bytes.ContainsRune(d.stdout.bytes(), '\n') }
-func (d *daemon) pid() int      { return d.cmd.Process.Pid }
 
 // code is the exit code once it has ended.
 func (d *daemon) code() int { return d.cmd.ProcessState.ExitCode() }

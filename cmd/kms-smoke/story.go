@@ -208,7 +208,7 @@ func (s *story) forbid(ctx context.Context) error {
 		}
 	}
 	began := time.Now()
-	id, err := s.game.post(ctx, lobby, "メンテナンス at 3:00")
+	posted, err := s.game.post(ctx, lobby, "メンテナンス at 3:00")
 	if err != nil {
 		return err
 	}
@@ -218,8 +218,8 @@ func (s *story) forbid(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if m.id != id || m.kind != "system" && m.kind != "sys" {
-			return fmt.Errorf("the system message %q came as %s %q", id, m.kind, m.id)
+		if m.id != posted.id || m.kind != "system" && m.kind != "sys" {
+			return fmt.Errorf("the system message %q came as %s %q", posted.id, m.kind, m.id)
 		}
 		if m.at.After(last) {
 			last = m.at
@@ -280,11 +280,12 @@ func (s *story) release(ctx context.Context) error {
 		return err
 	}
 	chat.stop()
-	s.out.APICalls, s.out.APIFailed, err = calls.stop()
+	posted, failed, err := calls.stop()
+	s.out.APICalls, s.out.APIFailed = len(posted)+failed, failed
 	if err != nil {
 		return fmt.Errorf("%d of %d API calls were refused, the last: %v", s.out.APIFailed, s.out.APICalls, err)
 	}
-	return s.account(ctx)
+	return s.account(ctx, posted)
 }
 
 // anotherBuild copies a build with some bytes at its end, which an ELF file does not mind: another digest, the same program.
@@ -393,10 +394,10 @@ func (s *story) rollback(ctx context.Context, before string) error {
 }
 
 // account holds what was received against what was acknowledged.
-func (s *story) account(ctx context.Context) error {
+func (s *story) account(ctx context.Context, receipts []receipt) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	receipts := append(s.aki.acks(), s.ben.acks()...)
+	receipts = append(append(receipts, s.aki.acks()...), s.ben.acks()...)
 	s.out.Acknowledged = len(receipts)
 	err := s.chie.exactlyOnce(ctx, receipts)
 	s.out.Lost = s.chie.missing(receipts)
