@@ -162,7 +162,7 @@ func TestNodesAndTenantSeen_areUpserted(t *testing.T) {
 			t.Errorf("nodes %+v", list)
 		}
 		must(t, s.TenantSeen(ctx, "1.0", "demo"))
-		must(t, s.Write(ctx, func(*Tx) error { return s.TenantSeen(shortly(t), "1.0", "demo") })) // the second asks for no turn to write
+		must(t, s.Write(ctx, func(*Tx) error { return s.TenantSeen(within(t, 3*time.Second), "1.0", "demo") })) // the second asks for no turn to write
 		must(t, s.TenantSeen(ctx, "2.0", "other"))
 		seen := got[map[string]time.Time](t)(s.TenantsSeen(ctx, "1.0", time.Now().Add(-14*24*time.Hour)))
 		if day := seen["demo"]; len(seen) != 1 || day.IsZero() || time.Since(day) > 25*time.Hour || day != day.Truncate(24*time.Hour) {

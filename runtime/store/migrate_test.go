@@ -50,9 +50,13 @@ func TestMigrate_waitsForAnotherAndGivesUpInTime(t *testing.T) {
 		a, b := openStore(t, url), openStore(t, url)
 		var err error
 		must(t, a.engine.migrating(t.Context(), func(*sql.DB) error {
-			ctx, cancel := context.WithTimeout(t.Context(), 1200*time.Millisecond) // longer than one GET_LOCK
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond) // longer than one GET_LOCK
 			defer cancel()
 			err = b.Migrate(ctx)
+			if rows, err := b.DB().Query(`SELECT id FROM tenants`); err == nil {
+				rows.Close()
+				t.Error("it did not wait")
+			}
 			return nil
 		}))
 		if !errors.Is(err, ErrUnavailable) {

@@ -151,7 +151,7 @@ func TestKey_isFoundByHashUntilRevoked(t *testing.T) {
 		if touched.LastUsed.IsZero() {
 			t.Error("a touched key has no time of use")
 		}
-		must(t, s.Write(ctx, func(*Tx) error { return s.TouchKey(shortly(t), touched) })) // so soon it asks for no turn to write
+		must(t, s.Write(ctx, func(*Tx) error { return s.TouchKey(within(t, 3*time.Second), touched) })) // so soon it asks for no turn to write
 		got[Tenant](t)(s.CreateTenant(ctx, Tenant{ID: "other"}))
 		if err := s.RevokeKey(ctx, "other", a.ID); !errors.Is(err, ErrNotFound) {
 			t.Errorf("another tenant revokes: %v", err)

@@ -262,7 +262,8 @@ func TestTurn_comesToTheWaiterFirst(t *testing.T) {
 		a.release()
 		must(t, a.acquire(t.Context()))
 		if !served.Load() {
-			t.Error("a wrote twice while b was waiting")
+			a.release() // or b would never end
+			t.Fatal("a wrote twice while b was waiting")
 		}
 		must(t, <-done)
 	}

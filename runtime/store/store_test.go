@@ -44,10 +44,15 @@ func migrated(t testing.TB, s *Store) *Store {
 	return s
 }
 
-// shortly is a context whose deadline comes soon.
+// shortly is a context whose deadline comes soon: for what is to wait in vain.
 func shortly(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	return within(t, 100*time.Millisecond)
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
