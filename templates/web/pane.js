@@ -1,0 +1,216 @@
+// One pane: a client of one version, with its own login, state and list of messages.
+
+import { Log, element, write } from "./log.js";
+import { V1 } from "./v1.js";
+import { V2 } from "./v2.js";
+
+// A game may give a version a name of its own, such as 2.0-dragon; the major number tells the protocol.
+const protocols = new Map([["1", V1], ["2", V2]]);
+export const speaks = (version) => protocols.has(major(version));
+const major = (version) => version.split(".")[0].split("-")[0];
+
+const stateText = {
+  idle: () => "not connected",
+  connecting: () => "connecting…",
+  connected: () => "connected",
+  reconnecting: (s) => `reconnecting in ${Math.max(0, Math.ceil((s.until - Date.now()) / 1000))} s`,
+  refused: () => "refused",
+};
+
+export class Pane {
+  #login = null; // {tenant, channel, token, user}
+  #version;
+  #live = [];
+  #session = null;
+  #state = { name: "idle" };
+  #clock = 0;
+  #form; // is there a login form to go back to?
+
+  constructor(root, preferred) {
+    this.root = root;
+    this.#version = preferred;
+    this.log = new Log(this.#find(".log"), this.#find(".newer"));
+    this.#find(".version").addEventListener("change", (event) => this.use(event.target.value));
+    this.#find(".again").addEventListener("click", () => this.#session?.retryNow());
+    this.#find(".login").addEventListener("submit", (event) => this.#submit(event));
+    this.#listenToComposer();
+    this.#name("");
+    this.#show({ name: "idle" });
+  }
+
+  // versionsAre tells the pane what is live now. A pane whose version comes back comes back, too.
+  versionsAre(live) {
+    this.#live = live;
+    if (!this.#session && !live.includes(this.#version)) {
+      this.#version = live.find((v) => major(v) === major(this.#version)) ?? this.#version;
+    }
+    this.#offer();
+    if (this.#state.gone && live.includes(this.#version)) this.#session?.retryNow();
+  }
+
+  // start logs in at once; without a login the pane asks for one.
+  start(login) {
+    this.#form = !login;
+    this.#login = login;
+    this.#find(".login").hidden = !this.#form;
+    this.root.classList.toggle("asking", this.#form);
+    if (login) this.#connect();
+  }
+
+  use(version) {
+    if (version === this.#version) return;
+    this.#version = version;
+    this.log.note(`now on ${version}`);
+    this.#offer();
+    if (this.#login) this.#connect();
+  }
+
+  #find(selector) {
+    return this.root.querySelector(selector);
+  }
+
+  #connect() {
+    this.#session?.stop();
+    const Client = protocols.get(major(this.#version));
+    const { token, channel, user } = this.#login;
+    this.#name(this.#login.name || user);
+    const session = new Client({ url: this.#address(), token, channel }, this.#events(() => session));
+    this.#session = session;
+    session.start();
+  }
+
+  #address() {
+    const url = new URL(`/ua/${this.#version}/${this.#login.tenant}`, location.href.replace(/^http/, "ws"));
+    if (this.#login.user) url.search = `?u=${encodeURIComponent(this.#login.user)}`;
+    return url.href;
+  }
+
+  // A session that was replaced may still have something to say; it is not heard.
+  #events(session) {
+    const { log } = this;
+    const events = {
+      state: (s) => this.#show(s),
+      message: (m) => log.message(m),
+      system: (m) => log.system(m),
+      presence: (p) => log.presence(p),
+      edited: (e) => log.edited(e),
+      deleted: (d) => log.deleted(d),
+      note: (text) => log.note(text),
+      waiting: (reason) => log.waiting(reason),
+    };
+    const heard = Object.entries(events).map(([name, act]) => [name, (e) => {
+      if (this.#session === session()) act(e);
+    }]);
+    return Object.fromEntries(heard);
+  }
+
+  #show(state) {
+    this.#state = state;
+    this.#find(".state").dataset.state = state.name;
+    this.#find(".again").hidden = state.name !== "reconnecting" && !(state.name === "refused" && !this.#form);
+    if (state.name === "connected") this.#name(this.#session.me?.name || this.#session.me?.user);
+    this.#find(".send").disabled = state.name !== "connected" && !this.#keepsMessages();
+    this.#say(state);
+    this.#tick();
+    if (this.#form) this.#askAgain(state);
+  }
+
+  // 2.0 sends what was typed without a connection when it is back; 1.0 cannot.
+  #keepsMessages() {
+    return this.#session instanceof V2 && this.#state.name !== "refused";
+  }
+
+  #say({ reason, gone }) {
+    const line = this.#find(".reason");
+    const others = this.#live.filter((v) => v !== this.#version && speaks(v));
+    const way = gone && others.length > 0 ? ` You can move to ${others.join(" or ")} above.` : "";
+    line.hidden = !reason;
+    write(line, reason ? capital(reason) + "." + way : "");
+  }
+
+  #tick() {
+    clearInterval(this.#clock);
+    const text = this.#find(".state-text");
+    const tell = () => {
+      text.textContent = stateText[this.#state.name](this.#state);
+    };
+    tell();
+    if (this.#state.until) this.#clock = setInterval(tell, 250);
+  }
+
+  #askAgain({ name, gone }) {
+    const ask = name === "idle" || (name === "refused" && !gone);
+    this.#find(".login").hidden = !ask;
+    this.root.classList.toggle("asking", ask);
+  }
+
+  #name(name) {
+    const who = name || "?";
+    write(this.#find(".who"), name || "Log in");
+    write(this.#find(".avatar"), Array.from(who)[0].toUpperCase());
+    this.root.setAttribute("aria-label", `${who} on version ${this.#version}`);
+    this.#find(".log").setAttribute("aria-label", `Messages, seen by ${who}`);
+    this.#find("textarea").setAttribute("aria-label", `Message as ${who}`);
+  }
+
+  #offer() {
+    const options = this.#live.map((v) => option(v, speaks(v) ? v : `${v} (not spoken here)`, !speaks(v)));
+    if (!this.#live.includes(this.#version)) options.unshift(option(this.#version, `${this.#version} (not live)`, false));
+    const select = this.#find(".version");
+    select.replaceChildren(...options);
+    select.value = this.#version;
+  }
+
+  #submit(event) {
+    event.preventDefault();
+    const entered = Object.fromEntries(new FormData(event.target));
+    this.#login = entered;
+    this.#connect();
+  }
+
+  #listenToComposer() {
+    const box = this.#find("textarea");
+    box.addEventListener("keydown", (event) => {
+      // An Enter that ends an IME's composition is not ours; Safari tells it by 229 alone.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      event.preventDefault();
+      this.#send();
+    });
+    box.addEventListener("input", () => this.#problem(""));
+    this.#find(".composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#send();
+    });
+  }
+
+  async #send() {
+    const box = this.#find("textarea");
+    const text = box.value.trim();
+    if (!text || this.#find(".send").disabled) return;
+    box.value = "";
+    this.#problem("");
+    const done = this.log.sending(text);
+    try {
+      const { id } = await this.#session.send(text);
+      this.log.accepted(id, text);
+    } catch (refusal) {
+      if (!box.value.trim()) box.value = text; // it is theirs to change and send again
+      this.#problem(`Not sent: ${refusal.message}`, refusal.code);
+    }
+    done();
+  }
+
+  #problem(text, code = "") {
+    const line = this.#find(".problem");
+    line.hidden = !text;
+    line.replaceChildren(element("span", "", text), element("code", "", code));
+  }
+}
+
+function option(value, text, disabled) {
+  const o = new Option(text, value);
+  o.disabled = disabled;
+  return o;
+}
+
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
