@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/api"
 	"github.com/kmsctl/kms/controlplane/config"
@@ -262,6 +264,21 @@ func (h *host) plant(set hostdb.Set, flight hostdb.Flight, routes ...hostdb.Rout
 	if err := errors.Join(failures...); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// TestInstance_frozenIsReplaced: a process that is stopped may hold the database's lock, so it is not waited for.
+func TestInstance_frozenIsReplaced(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	ua := h.version("2.0").Sets[0].Instances[0]
+	if err := unix.Kill(ua.PID, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, "the status tells of it", func() bool { return !h.version("2.0").Healthy })
+	testkit.Eventually(t, 20*time.Second, "another process serves", func() bool {
+		now := h.version("2.0").Sets[0].Instances[0]
+		return h.version("2.0").Healthy && now.PID != ua.PID && now.Restarts == 1
+	})
 }
 
 func TestRestore_bringsBackMessagesUnderNewEpochs(t *testing.T) {

@@ -126,6 +126,20 @@ func TestServe_routesByVersionAndTenant(t *testing.T) {
 	}
 }
 
+func TestServe_aSetThatIsDownIsToBeTriedAgain(t *testing.T) {
+	h := startHost(t, Version{Name: "1.0"})
+	h.router.Swap("1.0", Route{Stable: filepath.Join(h.run, "i", "gone")})
+	resp, err := http.Post(h.http+"/api/1.0/demo/x", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusBadGateway || resp.Header.Get("Retry-After") != "1" || !strings.Contains(string(text), `"code":"unavailable"`) {
+		t.Errorf("%d, Retry-After %q, %s", resp.StatusCode, resp.Header.Get("Retry-After"), text)
+	}
+}
+
 func TestSwap_movesRequestsWithoutReload(t *testing.T) {
 	h := startHost(t, Version{Name: "2.0"})
 	one, two := h.set(t, "s1"), h.set(t, "s2")
