@@ -167,8 +167,8 @@ func serve(t testing.TB, h *Hub, ln net.Listener, o UpgradeOptions) chan *Conn {
 		if err != nil {
 			return
 		}
+		readers.Go(func() { readAll(c) }) // before anybody knows of c: counting must not race with the wait below
 		conns <- c
-		readers.Go(func() { readAll(c) })
 	})}
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close(); h.Close(); readers.Wait() })

@@ -98,7 +98,7 @@ func TestOpen_pragmasHoldOnEveryConnection(t *testing.T) {
 func TestWrite_manyHandlesAreAllServed(t *testing.T) {
 	url := sqliteURL(t)
 	migrated(t, openStore(t, url))
-	const handles, window = 5, 700 * time.Millisecond
+	const handles, window = 5, 3 * time.Second
 	var served [handles]int
 	var worst [handles]time.Duration
 	var wg sync.WaitGroup
