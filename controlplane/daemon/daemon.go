@@ -362,8 +362,10 @@ func (d *Daemon) Audited(ctx context.Context, who, action, subject, message stri
 	if err != nil {
 		result = err.Error()
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
 	entry := store.Audit{Who: who, Action: action, Subject: subject, Message: message, Result: result, Node: d.node}
-	d.logError("write the audit trail", d.Store().AppendAudit(context.WithoutCancel(ctx), entry))
+	d.logError("write the audit trail", d.Store().AppendAudit(ctx, entry))
 	d.events.emit(controlplane.Event{Kind: "audit", Message: fmt.Sprintf("%s: %s %s: %s", who, action, subject, result)})
 }
 
