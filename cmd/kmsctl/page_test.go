@@ -168,7 +168,7 @@ func pageDeploy(t *testing.T, k *kms, browser context.Context) {
 	}
 	k.build(t, "again-1.0", "../../versions/v1_0", "-ldflags", "-X main.label=again")
 	k.ctl(t, "deploy", filepath.Join(k.bin, "again-1.0"))
-	p.shows(left+" .note", "back: 1.0 does not get what was said in between")
+	p.shows(left+" .note", "what was said in between is missing")
 	p.say(left, "ただいま")
 	p.shows(right+" .message", "ただいま")
 }
@@ -180,7 +180,7 @@ func pageKill(t *testing.T, k *kms, browser context.Context) {
 	if err := syscall.Kill(ua, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	p.shows(right+" .state", "reconnecting in")
+	p.shows(right+" .state", "reconnecting")
 	p.say(left, "聞こえる？")
 	p.say(right, "もちろん")
 	p.connected()
@@ -225,9 +225,11 @@ func pageRetired(t *testing.T, k *kms, browser context.Context) {
 	p := k.open(t, browser)
 	k.ctl(t, "retire", "1.0", "--force", "--yes", "--message", "いままでありがとう")
 	p.shows(left+" .state", "refused")
-	p.shows(left+" .reason", "いままでありがとう")
-	p.shows(left+" .reason", "You can move to 2.0")
-	p.shows("#versions", "2.0")
+	p.shows(left+" .reason", "Version 1.0 was retired: いままでありがとう")
+	p.shows(left+" .reason", "Move to 2.0")
+	if live := p.text("#versions"); live != "2.0" {
+		t.Errorf("the live versions are %q", live)
+	}
 	p.shot("retired", "light", 1200, 760)
 	p.do(chromedp.SendKeys(chromedp.CSS(left+" .version"), "2"))
 	p.shows(left+connected, "connected")

@@ -3,7 +3,7 @@
 const groupMs = 2 * 60_000; // messages of one user within this time show the name once
 const mostLines = 500;
 const kana = /[\u3040-\u30ff\uff66-\uff9f]/;
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 export class Log {
   #list;
@@ -11,15 +11,15 @@ export class Log {
   #byId = new Map();
   #sent = new Map(); // id -> what we typed, until both it and what everybody sees are known
   #waiting = new Set();
+  #following = true; // the end is in view; only a reader's own scrolling up changes that
+  #top = 0;
 
   constructor(list, newer) {
     this.#list = list;
     this.#newer = newer;
     newer.addEventListener("click", () => this.#toEnd());
-    list.addEventListener("scroll", () => {
-      if (this.#atEnd()) newer.hidden = true;
-    });
-    new ResizeObserver(() => newer.hidden && this.#toEnd()).observe(list);
+    list.addEventListener("scroll", () => this.#scrolled());
+    new ResizeObserver(() => this.#follow()).observe(list);
   }
 
   message(m) {
@@ -79,6 +79,7 @@ export class Log {
 
   waiting(reason) {
     for (const line of this.#waiting) mark(line, reason);
+    this.#follow();
   }
 
   // accepted tells what we typed, so that a masked message can say so.
@@ -87,19 +88,13 @@ export class Log {
     this.#compare(id);
   }
 
-  clear() {
-    this.#list.replaceChildren();
-    this.#byId.clear();
-    this.#sent.clear();
-    this.#newer.hidden = true;
-  }
-
   #compare(id) {
     const typed = this.#sent.get(id);
     const line = this.#byId.get(id);
     if (typed === undefined || !line) return;
     this.#sent.delete(id);
     if (line.querySelector(".text").textContent !== typed) mark(line, "a word was masked");
+    this.#follow();
   }
 
   #line(kind, m) {
@@ -120,7 +115,6 @@ export class Log {
 
   // Whoever reads further up is not pulled away.
   #add(line, id) {
-    const follow = this.#atEnd() || line.classList.contains("own");
     const pending = this.#list.querySelector(".pending");
     if (pending && !line.classList.contains("pending")) pending.before(line);
     else this.#list.append(line);
@@ -129,8 +123,13 @@ export class Log {
       this.#byId.set(id, line);
     }
     this.#trim();
-    if (follow) this.#toEnd();
-    else this.#newer.hidden = false;
+    if (line.classList.contains("own")) this.#toEnd();
+    this.#follow();
+    this.#newer.hidden = this.#following;
+  }
+
+  #follow() {
+    if (this.#following) this.#toEnd();
   }
 
   #trim() {
@@ -146,9 +145,19 @@ export class Log {
     return scrollHeight - scrollTop - clientHeight < 24;
   }
 
+  // Lines and sizes change between a scroll and its event: not being at the end is no sign of a reader, going up is.
+  #scrolled() {
+    const { scrollTop } = this.#list;
+    if (this.#atEnd()) this.#following = true;
+    else if (scrollTop < this.#top) this.#following = false;
+    this.#top = scrollTop;
+    if (this.#following) this.#newer.hidden = true;
+  }
+
   #toEnd() {
-    this.#newer.hidden = true;
+    this.#following = this.#newer.hidden = true;
     this.#list.scrollTop = this.#list.scrollHeight;
+    this.#top = this.#list.scrollTop;
   }
 }
 

@@ -8,7 +8,7 @@ const lookEveryMs = 3_000;
 const panes = ["1.0", "2.0"].map((version) => {
   const root = document.getElementById("pane").content.cloneNode(true).firstElementChild;
   document.getElementById("panes").append(root);
-  return new Pane(root, version);
+  return new Pane(root, version, () => lookForVersions());
 });
 let known = "";
 

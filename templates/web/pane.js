@@ -9,13 +9,7 @@ const protocols = new Map([["1", V1], ["2", V2]]);
 export const speaks = (version) => protocols.has(major(version));
 const major = (version) => version.split(".")[0].split("-")[0];
 
-const stateText = {
-  idle: () => "not connected",
-  connecting: () => "connecting…",
-  connected: () => "connected",
-  reconnecting: (s) => `reconnecting in ${Math.max(0, Math.ceil((s.until - Date.now()) / 1000))} s`,
-  refused: () => "refused",
-};
+const stateText = { idle: "not connected", connecting: "connecting…", connected: "connected", reconnecting: "reconnecting", refused: "refused" };
 
 export class Pane {
   #login = null; // {tenant, channel, token, user}
@@ -24,10 +18,13 @@ export class Pane {
   #session = null;
   #state = { name: "idle" };
   #clock = 0;
-  #form; // is there a login form to go back to?
+  #lost;
+  #form = false; // is there a login form to go back to?
 
-  constructor(root, preferred) {
+  // lost is called when the pane's version turns out to be gone.
+  constructor(root, preferred, lost) {
     this.root = root;
+    this.#lost = lost;
     this.#version = preferred;
     this.log = new Log(this.#find(".log"), this.#find(".newer"));
     this.#find(".version").addEventListener("change", (event) => this.use(event.target.value));
@@ -113,6 +110,7 @@ export class Pane {
     this.#say(state);
     this.#tick();
     if (this.#form) this.#askAgain(state);
+    if (state.gone) this.#lost();
   }
 
   // 2.0 sends what was typed without a connection when it is back; 1.0 cannot.
@@ -123,19 +121,21 @@ export class Pane {
   #say({ reason, gone }) {
     const line = this.#find(".reason");
     const others = this.#live.filter((v) => v !== this.#version && speaks(v));
-    const way = gone && others.length > 0 ? ` You can move to ${others.join(" or ")} above.` : "";
+    const way = gone && others.length > 0 ? ` Move to ${others.join(" or ")} above.` : "";
     line.hidden = !reason;
     write(line, reason ? capital(reason) + "." + way : "");
   }
 
   #tick() {
     clearInterval(this.#clock);
-    const text = this.#find(".state-text");
+    const { name, until } = this.#state;
+    this.#find(".state-text").textContent = stateText[name];
+    const left = this.#find(".state-left"); // apart, or it would be read aloud each second
     const tell = () => {
-      text.textContent = stateText[this.#state.name](this.#state);
+      left.textContent = until ? `in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s` : "";
     };
     tell();
-    if (this.#state.until) this.#clock = setInterval(tell, 250);
+    if (until) this.#clock = setInterval(tell, 250);
   }
 
   #askAgain({ name, gone }) {

@@ -39,7 +39,8 @@ export class V1 extends Session {
       this.wire.send({ type: "join", channel: this.options.channel });
     },
     joined: () => {
-      if (this.#wasIn) this.on.note("back: 1.0 does not get what was said in between");
+      const lack = this.#wasIn ? "what was said in between is missing: 1.0 has no resume" : "what is said from now on is shown: 1.0 has no history";
+      this.on.note(lack);
       this.#wasIn = true;
       this.joined();
     },

@@ -87,7 +87,11 @@ export async function whyNot(url) {
 function sentence(status, body, url) {
   if (status === 426) return "the connection was refused on its way"; // the version itself is there
   const version = new URL(url).pathname.split("/")[2];
-  const farewell = body.retired?.find((r) => r.version === version)?.message;
-  const text = body.message || `the server answered ${status}`;
-  return farewell ? `${text}: ${farewell}` : text;
+  if (status === 410) {
+    const farewell = body.retired?.find((r) => r.version === version)?.message;
+    return `version ${version} was retired` + (farewell ? `: ${farewell}` : "");
+  }
+  const unknown = status === 404 && body.versions && !body.versions.some((v) => v.version === version);
+  if (unknown) return `there is no version ${version} here`;
+  return body.message || `the server answered ${status}`;
 }
