@@ -50,10 +50,10 @@ func badBuilds(t *testing.T) []badBuild {
 // if nothing had been: same processes, no connection closed, nothing left of the bad one.
 func TestBadBuilds_keepTheOldOne(t *testing.T) {
 	ctx := testContext(t, 100*time.Second)
-	s := testStory(t, ctx, "up")
+	s := testStory(t, ctx, "up", options{})
 	before, err := s.awaitHealthy(ctx)
 	must(t, err)
-	closed := s.closed()
+	closed := s.closed("")
 
 	// The slow ones wait for time to run out, so both versions take theirs side by side; one version takes one at a time.
 	slow := map[string]string{"silent": "1.0", "never ready": "2.0"}
@@ -79,7 +79,7 @@ func TestBadBuilds_keepTheOldOne(t *testing.T) {
 	if want, got := builds(before), builds(after); !maps.Equal(want, got) {
 		t.Errorf("builds %v, before %v", got, want)
 	}
-	if now := s.closed(); now != closed {
+	if now := s.closed(""); now != closed {
 		t.Errorf("%d connections were closed", now-closed)
 	}
 	must(t, s.works(ctx, "after all of it"))

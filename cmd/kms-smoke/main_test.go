@@ -87,9 +87,9 @@ func must(t *testing.T, err error) {
 }
 
 // testStory brings a rig up as far as users in an open chat.
-func testStory(t *testing.T, ctx context.Context, verb string) *story {
+func testStory(t *testing.T, ctx context.Context, verb string, o options) *story {
 	t.Helper()
-	s := &story{rig: testRig(t, options{}), out: &report{}, progress: testLog{t}}
+	s := &story{rig: testRig(t, o), out: &report{}, progress: testLog{t}}
 	must(t, s.start(ctx, verb))
 	var err error
 	if verb == "server" {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net"
 	"os"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite"
 
 	"github.com/kmsctl/kms/runtime/testkit"
 )
@@ -118,16 +122,16 @@ func TestUp_saysWhyItCannot(t *testing.T) {
 // expectRefusal wants one error that names the thing, and one hint.
 func expectRefusal(t *testing.T, said, says, hint string) {
 	t.Helper()
-	var errors, hints []string
+	var errs, hints []string
 	for line := range strings.Lines(said) {
 		if text, ok := strings.CutPrefix(line, "kmsctl: error: "); ok {
-			errors = append(errors, text)
+			errs = append(errs, text)
 		}
 		if text, ok := strings.CutPrefix(line, "kmsctl: hint: "); ok {
 			hints = append(hints, text)
 		}
 	}
-	if len(errors) != 1 || !strings.Contains(errors[0], says) {
+	if len(errs) != 1 || !strings.Contains(errs[0], says) {
 		t.Errorf("want one error that names %q: %s", says, said)
 	}
 	if len(hints) != 1 || !strings.Contains(hints[0], hint) {
@@ -136,6 +140,24 @@ func expectRefusal(t *testing.T, said, says, hint string) {
 	if strings.Contains(said, "secret") {
 		t.Errorf("it tells the password: %s", said)
 	}
+}
+
+// TestUp_newerStore refuses a database that a later kmsctl has migrated.
+func TestUp_newerStore(t *testing.T) {
+	ctx := testContext(t, 30*time.Second)
+	r := testRig(t, options{})
+	must(t, r.start(ctx, "up"))
+	if code, err := r.stop(ctx); err != nil || code != 0 {
+		t.Fatalf("Ctrl-C ends it with %d: %v", code, err)
+	}
+	db, err := sql.Open("sqlite", "file:"+r.path("kms.db"))
+	must(t, err)
+	_, err = db.ExecContext(ctx, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)")
+	must(t, errors.Join(err, db.Close()))
+	said, err := r.refused(ctx, 1, "up")
+	must(t, err)
+	expectRefusal(t, said, "999", "upgrade kmsctl")
+	must(t, r.leftovers())
 }
 
 // TestUp_homeOfAnother refuses a home that a running control plane has, and leaves that one alone.
@@ -189,10 +211,10 @@ func TestUp_longHome(t *testing.T) {
 // TestServer_leavesAllRunning stops `kmsctl server` in order: nothing else stops, and the next one takes over, whatever died meanwhile.
 func TestServer_leavesAllRunning(t *testing.T) {
 	ctx := testContext(t, time.Minute)
-	s := testStory(t, ctx, "server")
+	s := testStory(t, ctx, "server", options{})
 	before, err := s.awaitHealthy(ctx)
 	must(t, err)
-	closed := s.closed()
+	closed := s.closed("")
 	terminate := func() {
 		t.Helper()
 		ending, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -210,7 +232,7 @@ func TestServer_leavesAllRunning(t *testing.T) {
 		t.Errorf("pids %v, before %v", got, want)
 	}
 	must(t, s.works(ctx, "with the next server"))
-	if now := s.closed(); now != closed {
+	if now := s.closed(""); now != closed {
 		t.Errorf("%d connections were closed", now-closed)
 	}
 

@@ -21,10 +21,13 @@ func (u *user) dial(ctx context.Context) (*websocket.Conn, error) {
 	return u.front.dial(ctx, "/ua/"+u.version+"/"+u.tenant+"?u="+url.QueryEscape(u.id))
 }
 
+func (u *user) on() string { return u.version }
+
 // client is a user of either version who stays connected.
 type client interface {
 	say(text string)
 	seen() *journal
+	on() string // the version
 	close()
 }
 
