@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -179,7 +180,9 @@ func TestSmoke_saysWhatFailed(t *testing.T) {
 	if err := json.Unmarshal(stdout.Bytes(), &got); err != nil || code != 1 || got.OK || got.Error == "" {
 		t.Errorf("ended with %d (%v): %s", code, err, stdout.Bytes())
 	}
-	if left, _ := filepath.Glob("/tmp/kmssmoke*"); len(left) > 0 {
-		t.Errorf("left %v", left)
+	_, home, _ := strings.Cut(stderr.String(), "bringing up KMS in ")
+	home, _, _ = strings.Cut(home, "\n")
+	if _, err := os.Stat(home); home == "" || !os.IsNotExist(err) {
+		t.Errorf("left %q: %v", home, err)
 	}
 }

@@ -152,7 +152,7 @@ func TestUp_newerStore(t *testing.T) {
 	}
 	db, err := sql.Open("sqlite", "file:"+r.path("kms.db"))
 	must(t, err)
-	_, err = db.ExecContext(ctx, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)")
+	_, err = db.ExecContext(ctx, "INSERT INTO kms_schema (version_id, is_applied) VALUES (999, 1)")
 	must(t, errors.Join(err, db.Close()))
 	said, err := r.refused(ctx, 1, "up")
 	must(t, err)

@@ -204,6 +204,7 @@ func (c *resuming) subscribed(l *line, o op2) {
 		c.note(func() {
 			c.wrong = append(c.wrong, fmt.Sprintf("not resumed at %v, the channel is at %s %d", *l.asked, o.Epoch, o.Seq))
 		})
+		c.position, l.last = position{o.Epoch, o.Seq}, o.Seq
 	}
 	before := c.ws
 	c.ws = l.ws
