@@ -1,5 +1,5 @@
 // Command kms-smoke brings up a whole KMS in a temporary home on free ports, with the real kmsctl, versions, nginx, IRC server and
-// store, lives through the story of issue and release with it, and tears it down. It prints one JSON line with what it measured,
+// store, lives through a day of chat and releases with it, and tears it down. It prints one JSON line with what it measured,
 // `"ok":true` first, and exits with 1 when anything was not as promised. Its tests kill the parts one after the other.
 package main
 
