@@ -18,6 +18,9 @@ const maxConnections = 10_000
 func (d *Daemon) Connections(ctx context.Context, filter controlplane.Connection) ([]controlplane.Connection, error) {
 	out := []controlplane.Connection{}
 	err := d.eachUA(filter, func(in *instance, client pb.InstanceClient) error {
+		if len(out) >= maxConnections {
+			return nil // a limit of 0 would be none
+		}
 		found, err := in.connections(ctx, client, filter, maxConnections-len(out))
 		out = append(out, found...)
 		return err

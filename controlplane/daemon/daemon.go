@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/api"
 	"github.com/kmsctl/kms/controlplane/config"
@@ -53,20 +51,21 @@ type Daemon struct {
 	events *events
 	nginx  *nginx.Manager
 	router *nginx.Router
-	probe  probeIdentity
+	probe  atomic.Pointer[probeIdentity] // nil until the store was there once
 
 	nginxProc *keeper // nil when the system runs nginx
 	ircProc   *keeper // nil without an IRC server of our own
 
-	mu      sync.Mutex // guards what follows; never held over a call to a process or the shared store
-	sets    map[string]*set
-	routes  map[string]hostdb.Route
-	flights map[string]*flight // by version
-	links   []store.Link       // as last read from the store
+	mu        sync.Mutex // guards what follows; never held over a call to a process or the shared store
+	sets      map[string]*set
+	routes    map[string]hostdb.Route
+	flights   map[string]*flight // by version
+	links     []store.Link       // as last read from the store
+	restoring bool               // no release begins and no set moves along
 
 	nginxMu sync.Mutex // one change of nginx at a time
 	ctx     context.Context
-	work    sync.WaitGroup // releases under way
+	work    sync.WaitGroup // whatever runs until ctx ends: releases, the watch, the control API
 }
 
 // Run is the control plane from start to end; it returns when ctx ends or the start fails. What fails names the thing and
@@ -119,13 +118,17 @@ func (d *Daemon) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.loadFlights(); err != nil {
+		return err
+	}
 	d.adoptSets(ctx, sets)
-	d.settleFlights(ctx)
-	go d.watch()
+	d.work.Go(d.watch)
+	settled := d.settleFlights()
 	if err := d.listen(); err != nil {
 		return err
 	}
 	if d.o.Laptop {
+		settled.Wait()
 		if err := d.firstStart(ctx); err != nil {
 			return err
 		}
@@ -175,7 +178,7 @@ func (d *Daemon) openStores(ctx context.Context) (err error) {
 	err = d.prepareStore(opening)
 	if errors.Is(err, store.ErrUnavailable) && len(routes) > 0 {
 		d.log.Error("the shared database is away; what runs goes on", "error", err)
-		go d.prepareLater()
+		d.work.Go(d.prepareLater)
 		return nil
 	}
 	if errors.Is(err, store.ErrSchemaNewer) {
@@ -207,12 +210,26 @@ func (d *Daemon) prepareLater() {
 		case <-d.ctx.Done():
 			return
 		case <-ticker.C:
-			if err := d.prepareStore(d.ctx); err == nil {
+			ctx, cancel := asking(d.ctx)
+			err := d.prepareStore(ctx)
+			if err == nil {
 				d.log.Info("the shared database is back")
+				d.logError("tell the links", d.LinksChanged(ctx)) // what started meanwhile knows of none
+			}
+			cancel()
+			if err == nil {
 				return
 			}
 		}
 	}
+}
+
+// storeAway reports whether the shared database does not answer now.
+func (d *Daemon) storeAway(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := d.Store().Now(ctx)
+	return err != nil
 }
 
 // startSurroundings starts or adopts the IRC server and nginx.
@@ -231,15 +248,11 @@ func (d *Daemon) startSurroundings(ctx context.Context) error {
 	return d.startNginx(ctx)
 }
 
-// listen serves the control API. The lock on the home makes a socket that is there a leftover.
+// listen serves the control API.
 func (d *Daemon) listen() error {
-	path := d.home.ControlSocket()
-	os.Remove(path)
-	mask := unix.Umask(0o177)
-	l, err := net.Listen("unix", path)
-	unix.Umask(mask)
+	l, err := listenPrivate(d.home.PluginDir("control"), d.home.ControlSocket())
 	if err != nil {
-		return fmt.Errorf("cannot listen on %q: %v", path, err)
+		return err
 	}
 	server := &http.Server{
 		Handler: api.NewServer(d, d.log), ConnContext: api.ConnContext, ReadHeaderTimeout: 10 * time.Second,
@@ -252,6 +265,23 @@ func (d *Daemon) listen() error {
 	})
 	context.AfterFunc(d.ctx, func() { server.Close() })
 	return nil
+}
+
+// listenPrivate makes a socket for this user alone. It is protected beside its place, in a directory that is private itself,
+// and then moved there: a umask would be every thread's, and of the children that they start just now. What is at path is a
+// leftover, since the home is locked.
+func listenPrivate(made, path string) (net.Listener, error) {
+	os.Remove(made)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: made, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %q: %v", path, err)
+	}
+	l.SetUnlinkOnClose(false) // shutDown does
+	if err := errors.Join(os.Chmod(made, 0o600), os.Rename(made, path)); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("cannot listen on %q: %v", path, err)
+	}
+	return l, nil
 }
 
 // watch polls the instances and moves sets along, once a second.

@@ -213,7 +213,7 @@ func TestSettle_undoesWhatHadNotSwapped(t *testing.T) {
 	before := h.version("2.0")
 	h.stop()
 	h.plant(hostdb.Set{ID: "sdeadbeef", Version: "2.0", Build: before.Build, State: controlplane.SetStarting},
-		hostdb.Flight{Set: "sdeadbeef", OldSet: before.Sets[0].ID, Release: controlplane.Release{
+		hostdb.Flight{Set: "sdeadbeef", Before: hostdb.Route{Version: "2.0", State: controlplane.Live, Stable: before.Sets[0].ID}, Release: controlplane.Release{
 			Kind: controlplane.KindDeploy, Version: "2.0", Build: before.Build, State: controlplane.ReleaseRunning, StartedAt: time.Now(),
 			Steps: []controlplane.Step{{Name: "start", State: "running", At: time.Now()}}}})
 	h.up()
@@ -235,7 +235,7 @@ func TestSettle_finishesWhatHadSwapped(t *testing.T) {
 	before := h.version("2.0")
 	h.stop()
 	h.plant(hostdb.Set{ID: "scafecafe", Version: "2.0", Build: b.Digest, State: controlplane.SetServing},
-		hostdb.Flight{Set: "scafecafe", OldSet: before.Sets[0].ID, Swapped: true, Release: controlplane.Release{
+		hostdb.Flight{Set: "scafecafe", Swapped: true, Before: hostdb.Route{Version: "2.0", State: controlplane.Live, Stable: before.Sets[0].ID}, Release: controlplane.Release{
 			Kind: controlplane.KindDeploy, Version: "2.0", Build: b.Digest, State: controlplane.ReleaseRunning, StartedAt: time.Now(), Steps: []controlplane.Step{}}},
 		hostdb.Route{Version: "2.0", State: controlplane.Live, Stable: "scafecafe"})
 	h.up()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/runtime/auth"
+	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -40,7 +42,14 @@ type demoUser struct {
 // firstStart deploys the builds beside kmsctl for versions that nobody has deployed or retired yet, and makes the tenant
 // demo. What is there already stays as it is.
 func (d *Daemon) firstStart(ctx context.Context) error {
-	if err := d.ensureDemo(ctx); err != nil {
+	preparing, cancel := asking(ctx)
+	defer cancel()
+	err := d.ensureDemo(preparing)
+	if errors.Is(err, store.ErrUnavailable) && len(d.versions()) > 0 {
+		d.log.Error("the shared database is away; nothing is deployed at this start", "error", err)
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	builds, err := d.buildsBeside()
@@ -66,6 +75,9 @@ func (d *Daemon) buildsBeside() ([]string, error) {
 		dir = filepath.Dir(self)
 	}
 	paths, err := filepath.Glob(filepath.Join(dir, "kms-[0-9]*"))
+	paths = slices.DeleteFunc(paths, func(path string) bool { // kms-2.0.old is nobody's version
+		return names.Version(strings.TrimPrefix(filepath.Base(path), "kms-")) != nil
+	})
 	sort.Strings(paths)
 	if err == nil && len(paths) == 0 && len(d.versions()) == 0 {
 		return nil, controlplane.Errorf(controlplane.NotFound, "there are no builds kms-VERSION in %q", dir).

@@ -18,7 +18,15 @@ import (
 const (
 	leaseTTL   = 30 * time.Second
 	leaseRenew = 10 * time.Second
+	// storeWithin bounds one question to the shared database. A frozen instance that holds SQLite's lock is killed before it
+	// is over.
+	storeWithin = 15 * time.Second
 )
+
+// asking bounds one question to the shared database, which may be away or locked for ever.
+func asking(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, storeWithin)
+}
 
 // flight is a release under way. Its steps run one after the other in one goroutine; each is written to host.db before it
 // begins and after it ended, so that the next control plane knows where a killed one was.
@@ -39,12 +47,10 @@ func (d *Daemon) takeOff(ctx context.Context, release controlplane.Release) (*fl
 	purpose := fmt.Sprintf("%s of %s by %s", release.Kind, release.Version, release.Who)
 	err = d.Store().AcquireLease(ctx, leaseName(release.Version), d.holder, purpose, leaseTTL)
 	if err == nil {
-		if err = d.writeLedger(ctx, &f.record.Release); err == nil {
-			err = d.host.PutFlight(f.record)
+		if err = f.writeDown(ctx); err == nil {
+			return f, nil
 		}
-	}
-	if err == nil {
-		return f, nil
+		d.logError("release the lease", d.Store().ReleaseLease(ctx, leaseName(release.Version), d.holder))
 	}
 	d.unclaim(release.Version)
 	var held *store.LeaseHeldError
@@ -56,6 +62,19 @@ func (d *Daemon) takeOff(ctx context.Context, release controlplane.Release) (*fl
 	return nil, err
 }
 
+// writeDown begins the ledger's entry, then the flight here. An entry without a flight is closed by closeLedger.
+func (f *flight) writeDown(ctx context.Context) error {
+	release := f.release()
+	if err := f.d.writeLedger(ctx, &release); err != nil {
+		return err
+	}
+	f.d.mu.Lock()
+	f.record.Release.ID = release.ID
+	record := f.record
+	f.d.mu.Unlock()
+	return f.d.host.PutFlight(record)
+}
+
 // claim makes sure of one release per version in this process, before the lease does so between hosts.
 func (d *Daemon) claim(release controlplane.Release) (*flight, error) {
 	d.mu.Lock()
@@ -65,10 +84,10 @@ func (d *Daemon) claim(release controlplane.Release) (*flight, error) {
 		return nil, controlplane.Errorf(controlplane.LeaseHeld, "version %s is being changed: %s %d by %s, for %s",
 			r.Version, r.Kind, r.ID, r.Who, time.Since(r.StartedAt).Round(time.Second)).WithHint("kmsctl show %d", r.ID)
 	}
-	route := d.routes[release.Version]
-	f := &flight{d: d, record: hostdb.Flight{
-		ID: ulid.Make().String(), Release: release, OldSet: route.Stable, NewName: route.State != controlplane.Live,
-	}}
+	if d.restoring {
+		return nil, controlplane.Errorf(controlplane.LeaseHeld, "the shared database is being restored").WithHint("kmsctl status, then try again")
+	}
+	f := &flight{d: d, record: hostdb.Flight{ID: ulid.Make().String(), Release: release, Before: d.routes[release.Version]}}
 	d.flights[release.Version] = f
 	return f, nil
 }
@@ -88,7 +107,9 @@ func (d *Daemon) renewLease(ctx context.Context, version string) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			d.logError("renew the lease", d.Store().RenewLease(ctx, leaseName(version), d.holder, leaseTTL))
+			renewing, cancel := context.WithTimeout(ctx, leaseRenew)
+			d.logError("renew the lease", d.Store().RenewLease(renewing, leaseName(version), d.holder, leaseTTL))
+			cancel()
 		}
 	}
 }
@@ -137,24 +158,37 @@ func (f *flight) release() controlplane.Release {
 	return r
 }
 
-// end writes the release's outcome to the ledger, gives the lease back and tells followers.
+// end writes the release's outcome to the ledger, gives the lease back and tells followers. A ledger that cannot be reached
+// is written when it can.
 func (f *flight) end(ctx context.Context, err error) {
-	f.d.mu.Lock()
-	r := &f.record.Release
-	r.State, r.FinishedAt = controlplane.ReleaseDone, time.Now()
-	if err != nil {
-		r.State, r.Error = controlplane.ReleaseFailed, f.d.explain(err)
-	}
-	r.Undo = undo(*r)
-	f.d.mu.Unlock()
+	f.update(func(h *hostdb.Flight) {
+		r := &h.Release
+		r.State, r.FinishedAt = controlplane.ReleaseDone, time.Now()
+		if err != nil {
+			r.State, r.Error = controlplane.ReleaseFailed, f.d.explain(err)
+		}
+		r.Undo = undo(*r)
+	})
 	release := f.release()
-	f.d.logError("write the ledger", f.d.writeLedger(ctx, &release))
-	f.d.logError("release the lease", f.d.Store().ReleaseLease(ctx, leaseName(release.Version), f.d.holder))
-	f.d.logError("forget the flight", f.d.host.DeleteFlight(f.record.ID))
+	if err := f.d.entered(ctx, f.record.ID, release); err != nil {
+		f.d.log.Error("cannot write the ledger; tried again until it is there", "release", release.ID, "error", err)
+		f.d.work.Go(f.d.settleLedger)
+	}
 	f.d.unclaim(release.Version)
 	f.d.log.Info("release ended", "release", release.ID, "kind", release.Kind, "version", release.Version, "state", release.State)
 	f.d.events.emit(controlplane.Event{Kind: "release", Version: release.Version, Release: release.ID, Ended: &release,
 		Message: fmt.Sprintf("%s of %s %s", release.Kind, release.Version, release.State)})
+}
+
+// entered writes the outcome of a release into the ledger, gives its lease back, and only then forgets the flight.
+func (d *Daemon) entered(ctx context.Context, flight string, r controlplane.Release) error {
+	ctx, cancel := asking(ctx)
+	defer cancel()
+	if err := d.writeLedger(ctx, &r); err != nil {
+		return err
+	}
+	d.logError("release the lease", d.Store().ReleaseLease(ctx, leaseName(r.Version), d.holder)) // it ends by itself
+	return d.host.DeleteFlight(flight)
 }
 
 // explain turns what went wrong into what an operator reads: the kind decides the exit code.

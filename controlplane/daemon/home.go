@@ -22,12 +22,15 @@ type home struct {
 // openHome makes the directories and takes the lock. The lock ends with the process, however it ends; the file names its
 // holder for whoever is refused.
 func openHome(p config.Paths) (*home, error) {
-	for dir, mode := range map[string]os.FileMode{
-		p.State: 0o750, p.Artifacts(): 0o750, filepath.Join(p.State, "logs"): 0o750, p.IRC(): 0o700,
-		p.Run: 0o750, filepath.Join(p.Run, "i"): 0o750, filepath.Join(p.Run, "p"): 0o700,
+	for _, dir := range []struct {
+		path string
+		mode os.FileMode
+	}{ // parents first, or they would get a child's mode
+		{p.State, 0o750}, {p.Artifacts(), 0o750}, {filepath.Join(p.State, "logs"), 0o750}, {p.IRC(), 0o700},
+		{p.Run, 0o750}, {filepath.Join(p.Run, "i"), 0o750}, {filepath.Join(p.Run, "p"), 0o700},
 	} {
-		if err := os.MkdirAll(dir, mode); err != nil {
-			return nil, controlplane.Errorf(controlplane.Failed, "cannot make %q: %v", dir, errors.Unwrap(err)).
+		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
+			return nil, controlplane.Errorf(controlplane.Failed, "cannot make %q: %v", dir.path, errors.Unwrap(err)).
 				WithHint("choose another directory: kmsctl up --home DIR")
 		}
 	}

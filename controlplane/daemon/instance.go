@@ -17,10 +17,14 @@ import (
 
 const (
 	configureWithin = 20 * time.Second
+	adoptWithin     = 3 * time.Second
+	pollWithin      = time.Second
 	// silentFor is how long an instance may leave health unanswered before it is killed: frozen, it may hold the database's lock.
 	silentFor = 5 * time.Second
 	// stopWithin is what an instance gets to close its connections and finish what is in flight.
 	stopWithin = 5 * time.Second
+	// retryAway is how long an instance that cannot start waits while the shared database is away.
+	retryAway = 2 * time.Second
 )
 
 // instance keeps one process of a set: it starts or adopts it, restarts it when it crashes and watches its health.
@@ -38,11 +42,10 @@ type instance struct {
 	restarts  int
 	problem   string
 	backoff   supervise.Backoff
-	answered  time.Time // the last answer to Health
+	silence   time.Time // when it first left Health unanswered; zero while it answers
 	last      sample
-
-	cancel context.CancelFunc
-	done   chan struct{}
+	cancel    context.CancelFunc // ends the keeping
+	done      chan struct{}      // closed when the keeping has ended
 }
 
 // sample is what the last poll of Stats told.
@@ -144,23 +147,28 @@ func grpcText(err error) string {
 	return text
 }
 
-// adopt takes over what an earlier control plane started. An error means that nothing of it runs any more.
+// adopt takes over what an earlier control plane started. An error means that nothing of it runs any more: what is recorded
+// is ours, and would be forgotten once another is started in its place.
 func (in *instance) adopt(ctx context.Context) error {
 	rec, ok, err := in.d.host.Process(in.name())
 	if err != nil || !ok {
 		return errNothingToAdopt
 	}
 	proc, err := supervise.Adopt(ctx, rec)
-	if errors.Is(err, supervise.ErrUnresponsive) {
-		return errors.Join(err, supervise.KillRecord(rec))
-	}
-	if err != nil {
+	if errors.Is(err, supervise.ErrGone) {
 		return err
 	}
+	if err != nil {
+		return errors.Join(err, supervise.KillRecord(rec))
+	}
+	ctx, cancel := context.WithTimeout(ctx, adoptWithin)
+	defer cancel()
 	id, err := proc.Client().Identify(ctx, &pb.IdentifyRequest{})
-	if err != nil || !id.GetConfigured() || id.GetSet() != in.set {
-		proc.Kill()
-		return fmt.Errorf("cannot adopt %s: it was never configured", rec)
+	if err != nil {
+		return errors.Join(fmt.Errorf("cannot adopt %s: %s", rec, grpcText(err)), proc.Kill())
+	}
+	if !id.GetConfigured() || id.GetSet() != in.set {
+		return errors.Join(fmt.Errorf("cannot adopt %s: it was never configured", rec), proc.Kill())
 	}
 	in.took(proc)
 	in.mu.Lock()
@@ -174,7 +182,7 @@ func (in *instance) took(proc *supervise.Process) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.proc, in.state, in.problem = proc, controlplane.InstanceReady, ""
-	in.startedAt, in.answered, in.last = time.Now(), time.Now(), sample{}
+	in.startedAt, in.silence, in.last = time.Now(), time.Time{}, sample{}
 }
 
 func (in *instance) become(state controlplane.InstanceState, problem string) {
@@ -189,15 +197,38 @@ func (in *instance) process() *supervise.Process {
 	return in.proc
 }
 
-// keepUp keeps the process running in the background until stop or letGo.
+// keepUp keeps the process running in the background until stop or letGo. One that is kept already goes on as it is.
 func (in *instance) keepUp() {
+	if in.kept() {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	in.cancel, in.done = cancel, make(chan struct{})
-	go in.keep(ctx)
+	done := make(chan struct{})
+	in.mu.Lock()
+	in.cancel, in.done = cancel, done
+	in.mu.Unlock()
+	go func() {
+		defer close(done)
+		in.keep(ctx)
+	}()
+}
+
+// kept reports whether the process is kept running: one that crashed too often is not.
+func (in *instance) kept() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.done == nil {
+		return false
+	}
+	select {
+	case <-in.done:
+		return false
+	default:
+		return true
+	}
 }
 
 func (in *instance) keep(ctx context.Context) {
-	defer close(in.done)
 	for {
 		if proc := in.process(); proc != nil {
 			select {
@@ -207,7 +238,7 @@ func (in *instance) keep(ctx context.Context) {
 				in.exited(proc)
 			}
 		}
-		wait, loop := in.crashed()
+		wait, loop := in.crashed(in.d.storeAway(ctx))
 		if loop {
 			return
 		}
@@ -243,10 +274,14 @@ func (in *instance) failedStart(ctx context.Context, err error) {
 	in.d.log.Error("cannot restart", "set", in.set, "role", in.role, "error", err)
 }
 
-// crashed counts a crash and tells how long to wait, or that it was one too many.
-func (in *instance) crashed() (wait time.Duration, loop bool) {
+// crashed counts a crash and tells how long to wait, or that it was one too many. While the shared database is away no
+// instance can start, and that is not its fault.
+func (in *instance) crashed(storeAway bool) (wait time.Duration, loop bool) {
 	in.mu.Lock()
 	wait, loop = in.backoff.Crashed(time.Now())
+	if loop && storeAway {
+		wait, loop = retryAway, false
+	}
 	if loop {
 		in.state = controlplane.InstanceFailed
 		in.problem = "crashes again and again: " + in.problem
@@ -267,9 +302,12 @@ func (in *instance) event(what string) {
 
 // endKeeping ends the keeping goroutine; the process runs on.
 func (in *instance) endKeeping() {
-	if in.cancel != nil {
-		in.cancel()
-		<-in.done
+	in.mu.Lock()
+	cancel, done := in.cancel, in.done
+	in.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-done
 	}
 }
 
@@ -298,16 +336,18 @@ func (in *instance) stop(ctx context.Context) error {
 }
 
 // poll asks for health and stats once. One that has been silent for too long is killed; keep starts another.
-func (in *instance) poll(ctx context.Context) {
+func (in *instance) poll(parent context.Context) {
 	proc := in.process()
 	if proc == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(parent, pollWithin)
 	defer cancel()
 	health, err := proc.Client().Health(ctx, &pb.HealthRequest{})
 	if err != nil {
-		in.silent(proc)
+		if parent.Err() == nil { // or nobody waits for the answer any more
+			in.silent(proc)
+		}
 		return
 	}
 	stats, _ := proc.Client().Stats(ctx, &pb.StatsRequest{})
@@ -316,12 +356,12 @@ func (in *instance) poll(ctx context.Context) {
 	if in.proc != proc {
 		return
 	}
-	in.answered = time.Now()
+	in.silence = time.Time{}
 	in.state, in.problem = controlplane.InstanceReady, ""
 	if !health.GetReady() {
 		in.state, in.problem = controlplane.InstanceUnready, unready(health, nil)
 	}
-	in.last = in.last.next(stats, health, in.answered)
+	in.last = in.last.next(stats, health, time.Now())
 }
 
 func (s sample) next(stats *pb.StatsReply, health *pb.HealthReply, now time.Time) sample {
@@ -334,9 +374,14 @@ func (s sample) next(stats *pb.StatsReply, health *pb.HealthReply, now time.Time
 	return n
 }
 
+// silent counts from the first question left open, not from the last answer: a control plane that was itself stopped for a
+// while has asked nothing.
 func (in *instance) silent(proc *supervise.Process) {
 	in.mu.Lock()
-	since := time.Since(in.answered)
+	if in.silence.IsZero() {
+		in.silence = time.Now().Add(-pollWithin)
+	}
+	since := time.Since(in.silence)
 	ours := in.proc == proc
 	if ours {
 		in.state, in.problem = controlplane.InstanceUnready, "does not answer for "+since.Round(time.Second).String()

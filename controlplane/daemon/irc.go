@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,20 +33,10 @@ func (d *Daemon) startIRC(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	link, err := d.ensureLocalLink(ctx, kind)
-	if err != nil {
-		return err
-	}
 	listen := d.cfg.String("irc.listen")
 	conf := filepath.Join(d.home.IRC(), kind+".conf")
-	text, err := irclink.Render(kind, irclink.ServerOptions{
-		Name: "irc.kms.internal", Listen: listen, Password: link.Password, Dir: d.home.IRC(),
-	})
-	if err != nil {
+	if err := d.writeIRC(ctx, kind, listen, conf); err != nil {
 		return err
-	}
-	if err := renameio.WriteFile(conf, text, 0o600); err != nil {
-		return controlplane.Errorf(controlplane.Failed, "cannot write %q: %v", conf, err)
 	}
 	argv := irclink.Command(kind, program, conf)
 	d.ircProc = &keeper{
@@ -60,6 +52,31 @@ func (d *Daemon) startIRC(ctx context.Context) error {
 		},
 	}
 	return d.ircProc.start(ctx)
+}
+
+// writeIRC writes the server's configuration. While the shared database is away the one that is there has the link's
+// password, and stays.
+func (d *Daemon) writeIRC(ctx context.Context, kind, listen, conf string) error {
+	asked, cancel := asking(ctx)
+	defer cancel()
+	link, err := d.ensureLocalLink(asked, kind)
+	if _, missing := os.Stat(conf); errors.Is(err, store.ErrUnavailable) && missing == nil {
+		d.log.Warn("the IRC server keeps its configuration", "error", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	text, err := irclink.Render(kind, irclink.ServerOptions{
+		Name: "irc.kms.internal", Listen: listen, Password: link.Password, Dir: d.home.IRC(),
+	})
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(conf, text, 0o600); err != nil {
+		return controlplane.Errorf(controlplane.Failed, "cannot write %q: %v", conf, err)
+	}
+	return nil
 }
 
 // findIRC takes the configured kind, or whichever is installed, InspIRCd first: its lines are eight times as long.
@@ -87,11 +104,9 @@ func (d *Daemon) ensureLocalLink(ctx context.Context, kind string) (store.Link, 
 			return link, err
 		}
 		link.Password, link.Node, link.State = irclink.NewPassword(), d.node, store.LinkActive
-	case err != nil && d.ircKnown():
-		return link, nil // the database is away; the server that runs keeps its configuration
 	case err != nil:
 		return link, err
-	case link.Kind == kind && link.Servers[0] == listen[0]:
+	case link.Kind == kind && slices.Equal(link.Servers, listen):
 		return link, nil
 	}
 	link.Kind, link.Servers, link.MaxLine = kind, listen, irclink.MaxLine(kind)
@@ -99,11 +114,6 @@ func (d *Daemon) ensureLocalLink(ctx context.Context, kind string) (store.Link, 
 		return link, err
 	}
 	return link, d.readLinks(ctx)
-}
-
-func (d *Daemon) ircKnown() bool {
-	_, ok, _ := d.host.Process(ircName)
-	return ok
 }
 
 // readLinks remembers the links for instances that start while the database is away.

@@ -41,6 +41,9 @@ type keeper struct {
 // readyWithin bounds how long a program may take to serve; InspIRCd's registration alone can take a second.
 const readyWithin = 10 * time.Second
 
+// adoptPatience is what a program that runs already gets to answer before it is replaced, which closes its connections.
+const adoptPatience = 3 * time.Second
+
 // start adopts or starts the program and returns when it serves; from then on it is kept until halt or letGo.
 func (k *keeper) start(ctx context.Context) error {
 	if err := k.adopt(ctx); err != nil {
@@ -65,10 +68,9 @@ func (k *keeper) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := k.ready(ctx, rec.PID); err != nil {
+	if err := k.awaitReady(ctx, proc, adoptPatience); err != nil {
 		k.log.Warn("adopted program does not serve; starting another", "program", k.name, "pid", rec.PID, "error", err)
-		proc.Kill()
-		return err
+		return errors.Join(err, proc.Kill())
 	}
 	k.log.Info("adopted", "program", k.name, "pid", rec.PID)
 	k.set(proc, "")
@@ -88,7 +90,7 @@ func (k *keeper) launch(ctx context.Context) error {
 		proc.Kill()
 		return err
 	}
-	if err := k.awaitReady(ctx, proc); err != nil {
+	if err := k.awaitReady(ctx, proc, readyWithin); err != nil {
 		proc.Kill()
 		return err
 	}
@@ -98,8 +100,8 @@ func (k *keeper) launch(ctx context.Context) error {
 }
 
 // awaitReady tries until the program serves, has ended or the time is over.
-func (k *keeper) awaitReady(ctx context.Context, proc *supervise.Daemon) error {
-	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+func (k *keeper) awaitReady(ctx context.Context, proc *supervise.Daemon, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
 		err := k.ready(ctx, proc.Record().PID)

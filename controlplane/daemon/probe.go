@@ -42,31 +42,48 @@ func (d *Daemon) ensureProbe(ctx context.Context) error {
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return err
 	}
-	if err := d.loadProbe(ctx); err != nil {
+	probe, err := d.loadProbe(ctx)
+	if err != nil {
 		return err
 	}
-	return d.Store().PutToken(ctx, store.Token{
-		Tenant: names.ProbeTenant, User: probeUser, Name: "probe", Hash: auth.Hash(d.probe.Token), ExpiresAt: time.Now().Add(probeLife),
+	err = d.Store().PutToken(ctx, store.Token{
+		Tenant: names.ProbeTenant, User: probeUser, Name: "probe", Hash: auth.Hash(probe.Token), ExpiresAt: time.Now().Add(probeLife),
 	})
+	if err == nil {
+		d.probe.Store(&probe)
+	}
+	return err
 }
 
 // loadProbe reads the identity, or makes one: also when the store does not know its key, as after a change of database.
-func (d *Daemon) loadProbe(ctx context.Context) error {
+func (d *Daemon) loadProbe(ctx context.Context) (probe probeIdentity, err error) {
 	path := filepath.Join(d.home.State, "probe.json")
 	text, err := os.ReadFile(path)
-	if err == nil && json.Unmarshal(text, &d.probe) == nil {
-		if _, err = d.Store().LookupKey(ctx, auth.Hash(d.probe.Key)); err == nil || !errors.Is(err, store.ErrNotFound) {
-			return err
+	if err == nil && json.Unmarshal(text, &probe) == nil {
+		if _, err = d.Store().LookupKey(ctx, auth.Hash(probe.Key)); err == nil || !errors.Is(err, store.ErrNotFound) {
+			return probe, err
 		}
 	}
-	d.probe = probeIdentity{Token: auth.NewSecret("kmt"), Key: auth.NewSecret("kmk")}
-	if _, err := d.Store().CreateKey(ctx, names.ProbeTenant, "probe of "+d.node, auth.Hash(d.probe.Key)); err != nil {
-		return err
+	probe = probeIdentity{Token: auth.NewSecret("kmt"), Key: auth.NewSecret("kmk")}
+	if _, err := d.Store().CreateKey(ctx, names.ProbeTenant, "probe of "+d.node, auth.Hash(probe.Key)); err != nil {
+		return probe, err
 	}
-	if text, err = json.Marshal(d.probe); err != nil {
-		return fmt.Errorf("internal error: %v", err)
+	if text, err = json.Marshal(probe); err != nil {
+		return probe, fmt.Errorf("internal error: %v", err)
 	}
-	return renameio.WriteFile(path, text, 0o600)
+	return probe, renameio.WriteFile(path, text, 0o600)
+}
+
+// probeTarget is what a build needs to test itself. After a start without the shared database the identity is made now.
+func (d *Daemon) probeTarget(ctx context.Context, version string) (plugin.ProbeTarget, error) {
+	if d.probe.Load() == nil {
+		ctx, cancel := asking(ctx)
+		defer cancel()
+		if err := d.ensureProbe(ctx); err != nil {
+			return plugin.ProbeTarget{}, err
+		}
+	}
+	return d.probe.Load().target(version), nil
 }
 
 func (p probeIdentity) target(version string) plugin.ProbeTarget {
@@ -75,7 +92,10 @@ func (p probeIdentity) target(version string) plugin.ProbeTarget {
 
 // probeSet lets the build talk to itself over its own sockets.
 func (d *Daemon) probeSet(ctx context.Context, s *set) (string, error) {
-	target := d.probe.target(s.Version)
+	target, err := d.probeTarget(ctx, s.Version)
+	if err != nil {
+		return "", err
+	}
 	target.UA, target.API = "unix:"+s.ua.socket(), "unix:"+s.api.socket()
 	return d.runProbe(ctx, s, target)
 }
@@ -86,7 +106,10 @@ func (d *Daemon) probeThroughNginx(ctx context.Context, s *set) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("cannot read the certificate: %v", err)
 	}
-	target := d.probe.target(s.Version)
+	target, err := d.probeTarget(ctx, s.Version)
+	if err != nil {
+		return "", err
+	}
 	target.UA, target.API, target.CA = "https://"+d.cfg.String("https"), "https://"+d.cfg.String("https"), string(ca)
 	return d.runProbe(ctx, s, target)
 }

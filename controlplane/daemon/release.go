@@ -38,63 +38,66 @@ func (d *Daemon) Start(ctx context.Context, r controlplane.ReleaseRequest) (*con
 		return nil, err
 	}
 	release = f.release()
-	d.work.Go(func() {
-		flying, landed := context.WithCancel(d.ctx)
-		defer landed()
-		go d.renewLease(flying, r.Version)
-		d.fly(flying, f)
-	})
+	d.work.Go(func() { d.fly(f, f.run) })
 	return &release, nil
 }
 
-// fly runs the release's steps to their end.
-func (d *Daemon) fly(ctx context.Context, f *flight) {
-	var err error
-	r := f.release()
-	warm := d.warmSet(r.Version, r.Build)
-	switch {
-	case r.Kind == controlplane.KindRetire:
-		err = f.retire(ctx)
-	case warm != nil:
-		err = f.swapToWarm(ctx, warm)
-	default:
-		err = f.deploy(ctx)
-	}
+// fly runs a release to its end and keeps its lease meanwhile.
+func (d *Daemon) fly(f *flight, run func(context.Context) error) {
+	ctx, landed := context.WithCancel(d.ctx)
+	defer landed()
+	d.work.Go(func() { d.renewLease(ctx, f.record.Release.Version) })
+	err := run(ctx)
 	if d.ctx.Err() != nil {
 		return // the control plane goes; the next one settles the flight from host.db
 	}
 	f.end(ctx, err)
 }
 
+// run goes through the release's steps.
+func (f *flight) run(ctx context.Context) error {
+	r := f.release()
+	if r.Kind == controlplane.KindRetire {
+		return f.retire(ctx)
+	}
+	if warm := f.d.warmSet(r.Version, r.Build); warm != nil {
+		return f.swapToWarm(ctx, warm)
+	}
+	return f.deploy(ctx)
+}
+
 // deploy is the sequence of DESIGN 4. What fails before the swap leaves the old build untouched; what fails after it swaps back.
 func (f *flight) deploy(ctx context.Context) error {
 	if err := f.step("start", func() (string, error) { return f.startNew(ctx) }); err != nil {
-		return f.kept(err)
+		return f.kept(err, nil)
 	}
 	if err := f.step("probe", func() (string, error) { return f.d.probeSet(ctx, f.new) }); err != nil {
-		return f.kept(errors.Join(err, f.discard(ctx)))
+		return f.kept(err, f.discard(ctx))
 	}
-	for _, gate := range []func(context.Context) error{f.swapToNew, f.probeNginx, f.wantBuild} {
-		if err := gate(ctx); err != nil {
-			return f.kept(errors.Join(err, f.swapBack(ctx)))
-		}
-	}
-	return f.drainOld()
+	return f.through(ctx, f.swapToNew, f.probeNginx, f.wantBuild)
 }
 
-// swapToWarm makes a set serve that still runs: a rollback, or a deploy of what served a moment ago.
+// swapToWarm makes a set serve that still runs: a rollback, or a deploy of what served a moment ago. A set that died or froze
+// just now is no reason to fail: another is started.
 func (f *flight) swapToWarm(ctx context.Context, warm *set) error {
+	f.update(func(h *hostdb.Flight) { h.Set, h.Warm = warm.ID, true })
 	f.new = warm
-	f.update(func(h *hostdb.Flight) { h.Set = warm.ID })
 	if err := f.d.cancelDrain(ctx, warm); err != nil {
-		return err
+		f.d.log.Warn("the warm set cannot serve; another is started", "set", warm.ID, "error", err)
+		return f.deploy(ctx)
 	}
-	for _, gate := range []func(context.Context) error{f.swapToNew, f.wantBuild} {
+	return f.through(ctx, f.swapToNew, f.wantBuild)
+}
+
+// through runs the gates from the swap on. When one fails, what served before serves again.
+func (f *flight) through(ctx context.Context, gates ...func(context.Context) error) error {
+	for _, gate := range gates {
 		if err := gate(ctx); err != nil {
-			return err
+			return f.kept(err, f.swapBack(ctx))
 		}
 	}
-	return f.drainOld()
+	f.drainOld()
+	return nil
 }
 
 func (f *flight) startNew(ctx context.Context) (string, error) {
@@ -103,7 +106,8 @@ func (f *flight) startNew(ctx context.Context) (string, error) {
 		return "", err
 	}
 	id := newSetID()
-	f.update(func(h *hostdb.Flight) { h.Set = id })
+	f.update(func(h *hostdb.Flight) { h.Set, h.Warm = id, false })
+	f.new = nil
 	s, err := f.d.startSet(ctx, hostdb.Set{
 		ID: id, Version: r.Version, Build: r.Build, Label: r.Label, State: controlplane.SetStarting, StartedAt: time.Now(),
 	})
@@ -111,12 +115,16 @@ func (f *flight) startNew(ctx context.Context) (string, error) {
 	return "set " + id, err
 }
 
-// kept says of a failure that the old build still serves, and where to look.
-func (f *flight) kept(err error) error {
+// kept says of a failure that the old build still serves, unless undoing what was done did not go well, and where to look.
+func (f *flight) kept(err, undoing error) error {
 	e := *f.d.explain(err)
 	e.Kind = controlplane.Unhealthy
 	version := f.record.Release.Version
-	if !f.record.NewName {
+	switch {
+	case undoing != nil:
+		e.Message += fmt.Sprintf("\nand it is not undone: %v", undoing)
+		e.Hint = fmt.Sprintf("kmsctl status, then kmsctl deploy BUILD --as %s", version)
+	case !f.record.NewName():
 		e.Message += fmt.Sprintf("\nversion %s still serves its old build", version)
 	}
 	if e.Hint == "" {
@@ -136,7 +144,7 @@ func (f *flight) swapToNew(ctx context.Context) error {
 		}
 		return "", f.d.route(hostdb.Route{Version: version, State: controlplane.Live, Stable: f.new.ID})
 	})
-	if err != nil || !f.record.NewName {
+	if err != nil || !f.record.NewName() {
 		return err
 	}
 	return f.step("nginx", func() (string, error) { return f.d.applyNginx(ctx) })
@@ -150,61 +158,57 @@ func (f *flight) probeNginx(ctx context.Context) error {
 func (f *flight) wantBuild(ctx context.Context) error {
 	r := f.release()
 	return f.step("ledger", func() (string, error) {
+		ctx, cancel := asking(ctx)
+		defer cancel()
 		return "", f.d.Store().PutVersion(ctx, store.Version{Name: r.Version, State: store.VersionLive, Build: r.Build})
 	})
 }
 
 // swapBack undoes a swap whose gate failed, and lets the new set go.
 func (f *flight) swapBack(ctx context.Context) error {
-	version := f.record.Release.Version
 	return f.step("swap back", func() (string, error) {
-		if err := f.d.backTo(ctx, version, f.record.OldSet, f.record.NewName); err != nil {
+		if err := f.d.routeBack(ctx, f.record); err != nil {
 			return "", err
 		}
 		return "", f.discard(ctx)
 	})
 }
 
-// backTo leads a version's slot to the set that served before a release; a name that was new goes.
-func (d *Daemon) backTo(ctx context.Context, version, oldSet string, newName bool) error {
-	old := d.setByID(oldSet)
-	if newName || old == nil {
-		return d.unroute(ctx, version)
-	}
-	if err := d.updateSet(old, func(h *hostdb.Set) { h.State = controlplane.SetServing }); err != nil {
-		return err
-	}
-	return d.route(hostdb.Route{Version: version, State: controlplane.Live, Stable: old.ID})
-}
-
-// discard stops a set that did not pass its gate.
+// discard stops a set that did not pass its gate; one that was warm before is warm again.
 func (f *flight) discard(ctx context.Context) error {
-	if f.new == nil {
+	switch {
+	case f.new == nil:
 		return nil
+	case f.record.Warm:
+		return f.d.drain(f.new, f.d.cfg.Duration("drain.deadline"), "version "+f.new.Version+" moves to another build")
 	}
 	return f.d.removeSet(context.WithoutCancel(ctx), f.new)
 }
 
-// drainOld moves the clients of the set that served before. The release does not wait for them.
-func (f *flight) drainOld() error {
-	old := f.d.setByID(f.record.OldSet)
+// drainOld moves the clients of the set that served before. The release does not wait for them, and is done whether or not
+// they could be told: one that cannot be told is drained by its stop.
+func (f *flight) drainOld() {
+	old := f.d.setByID(f.record.Before.Stable)
 	if old == nil || old == f.new {
-		return nil
+		return
 	}
 	for _, s := range f.d.setsOf(old.Version) {
 		if s != old && s != f.new && f.d.stateOf(s) == controlplane.SetWarm {
 			f.d.stopSoon(s) // a newer previous set replaces it
 		}
 	}
-	return f.step("drain", func() (string, error) {
+	err := f.step("drain", func() (string, error) {
 		message := fmt.Sprintf("version %s moves to another build", old.Version)
 		told := fmt.Sprintf("%d connections at %s/s", old.ua.info().Connections, f.d.cfg.String("drain.rate"))
 		return told, f.d.drain(old, f.d.cfg.Duration("drain.deadline"), message)
 	})
+	f.d.logError("drain the old set", err)
 }
 
 // checkSchema refuses a build that cannot serve on the schema there is.
 func (d *Daemon) checkSchema(ctx context.Context, digest string) error {
+	ctx, cancel := asking(ctx)
+	defer cancel()
 	b, err := d.Store().Build(ctx, digest)
 	if err != nil {
 		return err

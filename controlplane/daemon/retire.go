@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"time"
@@ -58,30 +59,36 @@ func (f *flight) retire(ctx context.Context) error {
 		}
 		return f.d.applyNginx(ctx)
 	})
+	if err == nil {
+		err = f.step("ledger", func() (string, error) {
+			ctx, cancel := asking(ctx)
+			defer cancel()
+			return "", f.d.Store().PutVersion(ctx, store.Version{Name: r.Version, State: store.VersionRetired, Build: r.Build, Message: r.Message})
+		})
+	}
 	if err != nil {
-		return err
+		return f.kept(err, f.step("swap back", func() (string, error) { return "", f.d.routeBack(ctx, f.record) }))
 	}
-	if err := f.step("ledger", func() (string, error) {
-		return "", f.d.Store().PutVersion(ctx, store.Version{Name: r.Version, State: store.VersionRetired, Build: r.Build, Message: r.Message})
-	}); err != nil {
-		return err
+	// From here on the version is retired, whatever its sets still say.
+	f.d.logError("tell clients", f.step("tell clients", func() (string, error) { return f.tellAll(ctx, r) }))
+	f.d.logError("stop sets", f.step("stop", func() (string, error) { return "", f.stopAll(ctx) }))
+	return nil
+}
+
+// stopAll stops every set of the version and removes its slot. What does not stop is left to tend, which tries again.
+func (f *flight) stopAll(ctx context.Context) error {
+	version := f.record.Release.Version
+	failures := []error{f.d.router.Remove(version)}
+	for _, s := range f.d.setsOf(version) {
+		f.d.stopSoon(s)
+		failures = append(failures, f.d.removeSet(ctx, s))
 	}
-	if err := f.step("tell clients", func() (string, error) { return f.tellAll(ctx, r) }); err != nil {
-		return err
-	}
-	return f.step("stop", func() (string, error) {
-		for _, s := range f.d.setsOf(r.Version) {
-			if err := f.d.removeSet(ctx, s); err != nil {
-				return "", err
-			}
-		}
-		return "", nil
-	})
+	return errors.Join(failures...)
 }
 
 // tellAll drains every set of the version and waits until its clients have gone; the sets' stop closes who stays.
 func (f *flight) tellAll(ctx context.Context, r controlplane.Release) (string, error) {
-	connections := 0
+	connections, failures := 0, []error{}
 	message := "version " + r.Version + " is retired"
 	if r.Message != "" {
 		message += ": " + r.Message
@@ -90,9 +97,7 @@ func (f *flight) tellAll(ctx context.Context, r controlplane.Release) (string, e
 	began := time.Now()
 	for _, s := range f.d.setsOf(r.Version) {
 		connections += s.ua.info().Connections
-		if err := f.d.drain(s, deadline, message); err != nil {
-			return "", err
-		}
+		failures = append(failures, f.d.drain(s, deadline, message))
 	}
 	told := fmt.Sprintf("%d connections", connections)
 	ticker := time.NewTicker(100 * time.Millisecond)
@@ -104,7 +109,7 @@ func (f *flight) tellAll(ctx context.Context, r controlplane.Release) (string, e
 		case <-ticker.C:
 		}
 	}
-	return told, nil
+	return told, errors.Join(failures...)
 }
 
 func (f *flight) allEmptySince(version string, began time.Time) bool {

@@ -35,11 +35,9 @@ func (d *Daemon) startNginx(ctx context.Context) error {
 		if d.nginxGroup, err = groupID(group); err != nil {
 			return err
 		}
-		for _, dir := range []string{d.home.Run, filepath.Join(d.home.Run, "i")} {
-			if err := nginx.Enterable(dir, d.nginxGroup); err != nil {
-				return err
-			}
-		}
+	}
+	if err := d.letNginxIn(); err != nil {
+		return err
 	}
 	if d.nginx, err = nginx.NewManager(d.nginxOptions(program)); err != nil {
 		return err
@@ -63,6 +61,25 @@ func (d *Daemon) startNginx(ctx context.Context) error {
 		return d.adoptSystemNginx(ctx, generation)
 	}
 	return d.keepNginx(ctx, program)
+}
+
+// letNginxIn opens to nginx's group the way to what workers read at each request: sockets, slots, bodies and the page. What is
+// made below the latter directories later belongs to the group by itself; the keys in tls are the master's alone.
+func (d *Daemon) letNginxIn() error {
+	for _, dir := range []string{d.home.State, d.home.Run, filepath.Join(d.home.Run, "i")} {
+		if err := nginx.Enterable(dir, d.nginxGroup); err != nil {
+			return err
+		}
+	}
+	files := d.home.Nginx()
+	dirs := []string{d.home.Slots(), d.home.Routes(), files, filepath.Join(files, "bodies"), filepath.Join(files, "web")}
+	known, _ := filepath.Glob(filepath.Join(d.home.Routes(), "*")) // of a start with another group
+	for _, dir := range append(dirs, known...) {
+		if err := nginx.Inheritable(dir, d.nginxGroup); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Daemon) nginxOptions(program string) nginx.Options {
@@ -175,8 +192,8 @@ func waitForPort(address string) error {
 	}
 }
 
-// route makes the routing of a version durable, then real. The slot of a retired version stays until its sets stop: nginx's
-// map answers for it.
+// route makes the routing of a version durable, then real. The slot of a retired version stays until nginx's map answers for
+// it, or requests in between would find nothing.
 func (d *Daemon) route(r hostdb.Route) error {
 	if err := d.host.PutRoute(r); err != nil {
 		return err
@@ -189,31 +206,46 @@ func (d *Daemon) route(r hostdb.Route) error {
 
 func (d *Daemon) link(r hostdb.Route) error {
 	if r.State != controlplane.Live {
-		return d.router.Remove(r.Version)
+		return nil
 	}
 	return d.router.Swap(r.Version, nginx.Route{Stable: d.home.SetDir(r.Stable)})
 }
 
-// unroute takes back a name that did not pass its gate: what it was before is in the shared database.
-func (d *Daemon) unroute(ctx context.Context, version string) error {
-	if known, err := d.Store().Version(ctx, version); err == nil {
-		err = d.route(hostdb.Route{Version: version, State: controlplane.Retired, Message: known.Message})
-		if err != nil {
-			return err
-		}
+// routeBack makes the routing what it was before a release: the slot leads to the set that served, a name that was retired is
+// so again with its message, and one that was unknown goes.
+func (d *Daemon) routeBack(ctx context.Context, f hostdb.Flight) error {
+	if !f.NewName() {
+		return d.serveAgain(ctx, f.Before)
+	}
+	version, err := f.Release.Version, error(nil)
+	if f.Before.Version != "" {
+		err = d.route(f.Before)
+	} else if err = d.host.DeleteRoute(version); err == nil {
+		d.mu.Lock()
+		delete(d.routes, version)
+		d.mu.Unlock()
+	}
+	if err == nil {
 		_, err = d.applyNginx(ctx)
-		return err
 	}
-	if err := d.host.DeleteRoute(version); err != nil {
-		return err
-	}
-	d.mu.Lock()
-	delete(d.routes, version)
-	d.mu.Unlock()
-	if _, err := d.applyNginx(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	return d.router.Remove(version)
+}
+
+// serveAgain leads a version's slot back to a set, which is started again when it runs no more.
+func (d *Daemon) serveAgain(ctx context.Context, before hostdb.Route) error {
+	old := d.setByID(before.Stable)
+	if old == nil {
+		return fmt.Errorf("set %q, which served version %s before, is gone", before.Stable, before.Version)
+	}
+	d.reviveSet(ctx, old)
+	if err := d.route(before); err != nil {
+		return err
+	}
+	_, err := d.applyNginx(ctx) // a retired name is live again
+	return err
 }
 
 // applyNginx tells nginx the names there are, when they changed, and returns once every new worker knows them.

@@ -23,10 +23,12 @@ import (
 	"github.com/kmsctl/kms/runtime/store"
 )
 
-// set is a build started for a version: its two instances. The embedded record is guarded by Daemon.mu.
+// set is a build started for a version: its two instances. State, WarmUntil and DrainingSince are guarded by Daemon.mu; the
+// rest of the record never changes.
 type set struct {
 	hostdb.Set
 	ua, api *instance
+	ending  bool // its stop is under way; guarded by Daemon.mu
 }
 
 func (s *set) instances() []*instance { return []*instance{s.ua, s.api} }
@@ -114,7 +116,7 @@ func stopInstances(ctx context.Context, s *set) error {
 	return nil
 }
 
-// updateSet changes a set's record, in host.db first.
+// updateSet changes what may change of a set's record, in host.db first.
 func (d *Daemon) updateSet(s *set, change func(*hostdb.Set)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -123,7 +125,7 @@ func (d *Daemon) updateSet(s *set, change func(*hostdb.Set)) error {
 	if err := d.host.PutSet(next); err != nil {
 		return err
 	}
-	s.Set = next
+	s.State, s.WarmUntil, s.DrainingSince = next.State, next.WarmUntil, next.DrainingSince
 	return nil
 }
 
@@ -245,36 +247,57 @@ func (d *Daemon) cancelDrain(ctx context.Context, s *set) error {
 	return nil
 }
 
-// tend moves the sets that do not serve along: drained ones become warm, those whose time is over stop. It runs once a
-// second, after the poll.
+// tend moves the sets that do not serve along: drained ones become warm, those whose time is over stop, and one that nobody
+// answers for any more is drained. It runs once a second, after the poll.
 func (d *Daemon) tend(now time.Time) {
 	for _, s := range d.allSets() {
 		d.mu.Lock()
-		h, serving := s.Set, d.routes[s.Version].Stable == s.ID
+		h, hold := s.Set, d.routes[s.Version].Stable == s.ID || d.restoring || s.ending
+		_, changing := d.flights[s.Version]
 		d.mu.Unlock()
-		if serving {
+		if hold {
 			continue
 		}
 		switch h.State {
 		case controlplane.SetDraining:
 			if s.ua.emptySince(h.DrainingSince) {
 				d.logError("tend", d.updateSet(s, func(h *hostdb.Set) { h.State = controlplane.SetWarm }))
-				d.tellSet(h, "is drained and warm")
+				d.tellSet(s, "is drained and warm")
 			}
 		case controlplane.SetWarm:
 			if now.After(h.WarmUntil) {
 				d.stopSoon(s)
 			}
 		case controlplane.SetStopping:
-			d.logError("stop set", d.removeSet(context.Background(), s))
-			d.tellSet(h, "is stopped")
-		default: // starting sets belong to their release
+			d.stopAside(s)
+		default: // starting, or serving without a slot that leads there: a release's, unless that ended before it could undo it
+			if !changing {
+				d.log.Warn("a set that no version leads to is drained", "set", h.ID, "version", h.Version, "state", h.State)
+				d.logError("tend", d.drain(s, d.cfg.Duration("drain.deadline"), "version "+h.Version+" moves to another build"))
+			}
 		}
 	}
 }
 
-func (d *Daemon) tellSet(h hostdb.Set, what string) {
-	d.events.emit(controlplane.Event{Kind: "set", Version: h.Version, Set: h.ID, Message: h.ID + " " + what})
+// stopAside stops a set without holding up the polls, by which frozen instances are found.
+func (d *Daemon) stopAside(s *set) {
+	d.mu.Lock()
+	s.ending = true
+	d.mu.Unlock()
+	d.work.Go(func() {
+		err := d.removeSet(context.WithoutCancel(d.ctx), s)
+		d.logError("stop set", err)
+		if err == nil {
+			d.tellSet(s, "is stopped")
+		}
+		d.mu.Lock()
+		s.ending = false
+		d.mu.Unlock()
+	})
+}
+
+func (d *Daemon) tellSet(s *set, what string) {
+	d.events.emit(controlplane.Event{Kind: "set", Version: s.Version, Set: s.ID, Message: s.ID + " " + what})
 }
 
 // stopSoon lets the next round of tend stop a set.
@@ -299,9 +322,20 @@ func (d *Daemon) adoptSets(ctx context.Context, known []hostdb.Set) {
 		}
 	}
 	group.Wait()
+	d.settleSets(ctx)
+}
+
+// settleSets settles all sets side by side: after a reboot each of them has to start.
+func (d *Daemon) settleSets(ctx context.Context) {
+	var group errgroup.Group
+	group.SetLimit(8)
 	for _, s := range d.allSets() {
-		d.settleSet(ctx, s)
+		group.Go(func() error {
+			d.settleSet(ctx, s)
+			return nil
+		})
 	}
+	group.Wait()
 }
 
 func (d *Daemon) adoptInstance(ctx context.Context, in *instance) {
@@ -313,31 +347,33 @@ func (d *Daemon) adoptInstance(ctx context.Context, in *instance) {
 }
 
 // settleSet decides what becomes of a set after a restart of the control plane: one that serves is made to run, one that was
-// warm and runs stays, one that was starting belongs to a flight, and the rest goes.
+// warm and runs stays, one of a release in flight is left to that, and the rest goes.
 func (d *Daemon) settleSet(ctx context.Context, s *set) {
 	d.mu.Lock()
-	serving := d.routes[s.Version].Stable == s.ID
+	state, serving := s.State, d.routes[s.Version].Stable == s.ID
+	f := d.flights[s.Version]
+	flying := f != nil && (f.record.Set == s.ID || f.record.Before.Stable == s.ID)
 	d.mu.Unlock()
 	switch {
 	case serving:
 		d.reviveSet(ctx, s)
-	case s.State == controlplane.SetStarting:
-	case !s.running() || s.State == controlplane.SetStopping:
-		d.logError("remove set", d.removeSet(ctx, s))
-	default:
+	case s.running() && state != controlplane.SetStopping && state != controlplane.SetStarting:
 		for _, in := range s.instances() {
 			in.keepUp()
 		}
+	case flying:
+	default:
+		d.logError("remove set", d.removeSet(ctx, s))
 	}
 }
 
-// reviveSet makes sure that the instances of a set that is to serve do run.
+// reviveSet makes sure that the instances of a set that is to serve do run, or are tried again until they do.
 func (d *Daemon) reviveSet(ctx context.Context, s *set) {
 	d.logError("make directory", d.makeSetDir(s.ID))
 	var group sync.WaitGroup
 	for _, in := range s.instances() {
 		group.Go(func() {
-			if in.process() == nil {
+			if in.process() == nil && !in.kept() {
 				if err := in.bringUp(ctx); err != nil {
 					in.failedStart(ctx, err)
 				}
@@ -346,7 +382,7 @@ func (d *Daemon) reviveSet(ctx context.Context, s *set) {
 		})
 	}
 	group.Wait()
-	if s.State != controlplane.SetServing {
+	if d.stateOf(s) != controlplane.SetServing {
 		d.logError("update set", d.updateSet(s, func(h *hostdb.Set) { h.State = controlplane.SetServing }))
 	}
 }

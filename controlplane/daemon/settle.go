@@ -3,41 +3,66 @@ package daemon
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/hostdb"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
-// settleFlights finishes or undoes what an earlier control plane was doing when it died, never both. A release that had
-// swapped to a set that runs is finished from there; anything before that is undone.
-func (d *Daemon) settleFlights(ctx context.Context) {
-	flights, err := d.host.Flights()
+// loadFlights claims the versions that an earlier control plane was changing when it died, before anything decides about
+// their sets.
+func (d *Daemon) loadFlights() error {
+	records, err := d.host.Flights()
 	if err != nil {
-		d.log.Error("cannot read releases in flight", "error", err)
-		return
+		return err
 	}
-	for _, record := range flights {
-		f := &flight{d: d, record: record, new: d.setByID(record.Set)}
-		d.mu.Lock()
-		d.flights[record.Release.Version] = f
-		d.mu.Unlock()
-		d.settle(ctx, f)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, record := range records {
+		if !record.Release.Ended() { // one that has ended is only owed to the ledger
+			d.flights[record.Release.Version] = &flight{d: d, record: record}
+		}
 	}
-	d.dropOrphans(ctx)
+	return nil
 }
 
-func (d *Daemon) settle(ctx context.Context, f *flight) {
+// settleFlights finishes or undoes, never both, what loadFlights found. It returns at once; settled is done when all of them
+// have ended.
+func (d *Daemon) settleFlights() (settled *sync.WaitGroup) {
+	settled = &sync.WaitGroup{}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, f := range d.flights {
+		f.new = d.sets[f.record.Set]
+		settled.Add(1)
+		d.work.Go(func() {
+			defer settled.Done()
+			d.fly(f, f.settle)
+		})
+	}
+	d.work.Go(d.settleLedger)
+	return settled
+}
+
+// settle goes on from where the earlier control plane was. A release that had swapped to a set that runs is finished from
+// there; anything before that is undone.
+func (f *flight) settle(ctx context.Context) error {
 	r := f.release()
 	f.closeOpenStep()
-	d.log.Info("settling a release", "release", r.ID, "kind", r.Kind, "version", r.Version, "swapped", f.record.Swapped)
+	f.d.log.Info("settling a release", "release", r.ID, "kind", r.Kind, "version", r.Version, "swapped", f.record.Swapped)
+	leasing, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	// This host has to be put in order with or without it.
+	f.d.logError("take the lease again", f.d.Store().AcquireLease(leasing, leaseName(r.Version), f.d.holder, "settling what was interrupted", leaseTTL))
 	switch {
 	case r.Kind == controlplane.KindRetire:
-		f.end(ctx, f.retire(ctx))
+		return f.retire(ctx)
 	case f.swapped() && f.new.running():
-		f.end(ctx, f.finish(ctx))
-	default:
-		f.end(ctx, f.undo(ctx))
+		return f.finish(ctx)
 	}
+	return f.undo(ctx)
 }
 
 // swapped reports whether the slot was really led to the new set: the intent alone is not enough.
@@ -48,34 +73,23 @@ func (f *flight) swapped() bool {
 
 // finish runs what comes after the swap again; each of these steps may have run before.
 func (f *flight) finish(ctx context.Context) error {
-	if _, err := f.d.applyNginx(ctx); err != nil {
-		return err
+	applyNginx := func(ctx context.Context) error {
+		return f.step("nginx", func() (string, error) { return f.d.applyNginx(ctx) })
 	}
-	for _, gate := range []func(context.Context) error{f.probeNginx, f.wantBuild} {
-		if err := gate(ctx); err != nil {
-			return f.kept(errors.Join(err, f.swapBack(ctx)))
-		}
-	}
-	return f.drainOld()
+	return f.through(ctx, applyNginx, f.probeNginx, f.wantBuild)
 }
 
 // undo goes back to the build that served before and stops what had been started.
 func (f *flight) undo(ctx context.Context) error {
 	err := f.step("undo", func() (string, error) {
 		if f.swapped() {
-			if err := f.d.backTo(ctx, f.record.Release.Version, f.record.OldSet, f.record.NewName); err != nil {
+			if err := f.d.routeBack(ctx, f.record); err != nil {
 				return "", err
 			}
 		}
-		if f.new != nil && f.d.stateOf(f.new) == controlplane.SetStarting || f.swapped() {
-			return "", f.discard(ctx)
-		}
-		return "", nil
+		return "", f.discard(ctx)
 	})
-	if err != nil {
-		return err
-	}
-	return f.kept(controlplane.Errorf(controlplane.Unhealthy, "the control plane ended before the swap; nothing was changed"))
+	return f.kept(controlplane.Errorf(controlplane.Unhealthy, "the control plane ended before the new build had proved itself"), err)
 }
 
 // closeOpenStep marks the step that the old control plane did not see the end of.
@@ -87,11 +101,53 @@ func (f *flight) closeOpenStep() {
 	})
 }
 
-// dropOrphans stops sets that were starting for a release that nobody remembers.
-func (d *Daemon) dropOrphans(ctx context.Context) {
-	for _, s := range d.allSets() {
-		if d.stateOf(s) == controlplane.SetStarting && d.servingSet(s.Version) != s {
-			d.logError("drop set", d.removeSet(ctx, s))
+// settleLedger tries until the ledger tells the truth about the releases of this host.
+func (d *Daemon) settleLedger() {
+	for d.ctx.Err() == nil {
+		err := d.closeLedger(d.ctx)
+		if err == nil {
+			return
+		}
+		d.log.Debug("cannot settle the ledger yet", "error", err)
+		select {
+		case <-d.ctx.Done():
+		case <-time.After(time.Second):
 		}
 	}
+}
+
+// closeLedger enters what host.db still owes, and ends the entries of releases that were killed before they began.
+func (d *Daemon) closeLedger(ctx context.Context) error {
+	records, err := d.host.Flights()
+	if err != nil {
+		return err
+	}
+	known := map[int64]bool{}
+	var failures []error
+	for _, f := range records {
+		known[f.Release.ID] = true
+		if f.Release.Ended() {
+			failures = append(failures, d.entered(ctx, f.ID, f.Release))
+		}
+	}
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	ctx, cancel := asking(ctx)
+	defer cancel()
+	rows, err := d.Store().Releases(ctx, "", 100)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.Node != d.node || row.State != store.ReleaseRunning || known[row.ID] || !row.StartedAt.Before(d.startedAt) {
+			continue
+		}
+		row.State, row.FinishedAt = store.ReleaseFailed, time.Now()
+		row.Error = string(controlplane.Failed) + ": the control plane ended before the release began; nothing was changed"
+		if _, err := d.Store().PutRelease(ctx, row); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"time"
 
@@ -57,10 +58,13 @@ type Flight struct {
 	ID      string               `json:"id"`
 	Release controlplane.Release `json:"release"`
 	Set     string               `json:"set,omitempty"`     // the set being brought up
-	OldSet  string               `json:"old_set,omitempty"` // the set that served when it began
+	Before  Route                `json:"before,omitzero"`   // the routing when it began; empty when the name was unknown
 	Swapped bool                 `json:"swapped,omitempty"` // the slot was told to lead to Set
-	NewName bool                 `json:"new_name,omitempty"`
+	Warm    bool                 `json:"warm,omitempty"`    // Set ran before the release did
 }
+
+// NewName reports that nginx did not serve the version when the release began.
+func (f *Flight) NewName() bool { return f.Before.State != controlplane.Live }
 
 // Open opens or makes the database, mode 0600. A database of a newer kmsctl is refused.
 func Open(ctx context.Context, path string) (*DB, error) {
@@ -70,7 +74,8 @@ func Open(ctx context.Context, path string) (*DB, error) {
 		return nil, fmt.Errorf("cannot open %q: %v", path, err)
 	}
 	file.Close()
-	dsn := "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_txlock=immediate"
+	address := url.URL{Scheme: "file", Path: path} // a path may hold what means something in a DSN
+	dsn := address.String() + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_txlock=immediate"
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %q: %v", path, err)
