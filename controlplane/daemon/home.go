@@ -56,7 +56,18 @@ func openHome(p config.Paths) (*home, error) {
 		lock.Close()
 		return nil, controlplane.Errorf(controlplane.Failed, "cannot write %q: %v", p.Lock(), err)
 	}
+	removeLeftovers(p)
 	return &home{p, lock}, nil
+}
+
+// removeLeftovers clears what a killed control plane was writing: uploads, and a client's file with the store's password.
+func removeLeftovers(p config.Paths) {
+	for _, pattern := range []string{filepath.Join(p.Artifacts(), uploadPattern), filepath.Join(p.State, clientPattern)} {
+		paths, _ := filepath.Glob(pattern)
+		for _, path := range paths {
+			os.Remove(path)
+		}
+	}
 }
 
 // ownedByUs refuses a run directory that somebody else prepared: a short one lies in /tmp.

@@ -59,7 +59,8 @@ func WriteBodies(dir string, versions []Version) error {
 		if err != nil {
 			return fmt.Errorf("internal error: %v", err)
 		}
-		if err := renameio.WriteFile(filepath.Join(dir, name), append(text, '\n'), 0o644); err != nil {
+		// Made in its own directory, it belongs to the group that dir gives: see Inheritable.
+		if err := renameio.WriteFile(filepath.Join(dir, name), append(text, '\n'), 0o644, renameio.WithTempDir(dir)); err != nil {
 			return fmt.Errorf("cannot write %q: %v", name, err)
 		}
 	}
@@ -84,6 +85,6 @@ func WritePage(dir string) error {
 		if err != nil {
 			return err
 		}
-		return renameio.WriteFile(target, text, 0o644)
+		return renameio.WriteFile(target, text, 0o644, renameio.WithTempDir(filepath.Dir(target)))
 	})
 }

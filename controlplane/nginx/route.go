@@ -194,3 +194,20 @@ func Enterable(dir string, gid int) error {
 	}
 	return nil
 }
+
+// Inheritable does the same for a directory and for what is made in it from now on.
+func Inheritable(dir string, gid int) error {
+	if gid < 0 {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("cannot make %q: %v", dir, err)
+	}
+	if err := Enterable(dir, gid); err != nil {
+		return err
+	}
+	if err := unix.Chmod(dir, unix.S_ISGID|0o750); err != nil {
+		return fmt.Errorf("cannot give group %d what is made in %q: %v", gid, dir, err)
+	}
+	return nil
+}
