@@ -244,6 +244,29 @@ func TestWrite_refusedConfigurationKeepsTheOldOne(t *testing.T) {
 	}
 }
 
+// An operator's certificate takes the place of the one that was made: what nginx shows must be it after the next Write.
+func TestWrite_anotherCertificateIsAChange(t *testing.T) {
+	h := startHost(t, Version{Name: "1.0"})
+	versions := []Version{{Name: "1.0"}}
+	before, changed, err := h.Write(t.Context(), versions)
+	if err != nil || changed {
+		t.Fatalf("nothing new: changed %v, %v", changed, err)
+	}
+	if err := os.Remove(filepath.Join(h.o.Dir, "tls", "cert.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if err := EnsureCertificate(h.o.Dir); err != nil {
+		t.Fatal(err)
+	}
+	after, changed, err := h.Write(t.Context(), versions)
+	if err != nil || !changed || after == before {
+		t.Fatalf("another certificate: changed %v, generation %s, was %s, %v", changed, after, before, err)
+	}
+	if _, err := h.Reload(t.Context(), h.cmd.Process.Pid, after); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRender_refusesWhatWouldBreakOut(t *testing.T) {
 	good := Options{Dir: "/a", Run: "/r", AccessLog: "/l", HTTP: "127.0.0.1:1", HTTPS: "127.0.0.1:2", Workers: 1, Connections: 100}
 	if _, _, err := Render(good, []Version{{Name: "1.0"}}); err != nil {

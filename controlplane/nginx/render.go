@@ -61,7 +61,7 @@ func Render(o Options, versions []Version) (text []byte, generation string, err 
 		"Dir": o.Dir, "AccessLog": o.AccessLog, "HTTP": o.HTTP, "HTTPS": o.HTTPS, "User": o.User,
 		"Workers": o.Workers, "Connections": o.Connections, "FileLimit": 2*o.Connections + 64,
 		"Versions": sorted, "Buckets": buckets(), "CheckSocket": checkSocket(o), "Slots": filepath.Join(o.Run, "slots"),
-		"TenantPattern": names.TenantPattern + "|" + names.ProbeTenant,
+		"TenantPattern": names.TenantPattern + "|" + names.ProbeTenant, "Certificate": certificateDigest(o.Dir),
 	}
 	// The generation is the digest of the text without it.
 	data["Generation"] = "-"

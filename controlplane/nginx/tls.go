@@ -4,8 +4,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -36,6 +38,17 @@ func EnsureCertificate(dir string) error {
 		return fmt.Errorf("cannot write %q: %v", keyFile, err)
 	}
 	return renameio.WriteFile(certFile, cert, 0o644)
+}
+
+// certificateDigest stands in the configuration, so that another certificate makes another generation: it shows in the diff and
+// is reloaded. Empty when there is none yet.
+func certificateDigest(dir string) string {
+	text, err := os.ReadFile(filepath.Join(dir, "tls", "cert.pem"))
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:6])
 }
 
 func selfSigned(now time.Time) (cert, key []byte, err error) {
