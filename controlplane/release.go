@@ -84,6 +84,7 @@ type BuildInfo struct {
 	By        string    `json:"by"`
 	CreatedAt time.Time `json:"created_at"`
 	UsedBy    []string  `json:"used_by,omitempty"` // versions and sets that hold it
+	Missing   bool      `json:"missing,omitempty"` // this host has not its file; uploading it again heals that
 }
 
 // Event is one thing that happened on the host, streamed to whoever follows.

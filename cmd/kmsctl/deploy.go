@@ -51,7 +51,7 @@ With --dry-run a file is stored, so that the plan is about the build itself; not
 	return c.change(cmd)
 }
 
-// findBuild takes a file, uploading it when it is not stored yet, or else a digest.
+// findBuild takes a file, uploading it when the host does not have it whole, or else a digest.
 func (c *cli) findBuild(ctx context.Context, k *api.Client, path string) (*controlplane.BuildInfo, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) && looksLikeDigest(path) {
@@ -70,7 +70,7 @@ func (c *cli) findBuild(ctx context.Context, k *api.Client, path string) (*contr
 		return nil, controlplane.Errorf(controlplane.Failed, "cannot read build %q: %v", path, err)
 	}
 	b, err := k.Build(ctx, hex.EncodeToString(hash.Sum(nil)))
-	if err == nil || controlplane.AsError(err).Kind != controlplane.NotFound {
+	if err == nil && !b.Missing || err != nil && controlplane.AsError(err).Kind != controlplane.NotFound {
 		return b, err
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {

@@ -15,6 +15,9 @@ import (
 	"github.com/kmsctl/kms/runtime/store"
 )
 
+// uploadPattern names artifacts that are not whole yet.
+const uploadPattern = ".upload-*"
+
 // AddBuild stores an artifact under the digest of its bytes, lets it describe itself and notes it in the shared database. A
 // file that is no build is not kept.
 func (d *Daemon) AddBuild(ctx context.Context, artifact io.Reader, who string) (*controlplane.BuildInfo, error) {
@@ -25,11 +28,11 @@ func (d *Daemon) AddBuild(ctx context.Context, artifact io.Reader, who string) (
 	path := d.home.Artifact(digest)
 	desc, err := supervise.Describe(ctx, path)
 	if err != nil {
-		if known, _ := d.Store().Build(ctx, digest); known.Digest == "" {
-			os.Remove(path)
-		}
+		d.dropUnknown(ctx, digest)
 		return nil, unfit(err)
 	}
+	ctx, cancel := asking(ctx)
+	defer cancel()
 	b := store.Build{
 		Digest: digest, Label: desc.Label, Version: desc.Version, Contract: desc.Contract,
 		SchemaMin: desc.SchemaMin, SchemaMax: desc.SchemaMax, Size: size, By: who,
@@ -44,6 +47,21 @@ func (d *Daemon) AddBuild(ctx context.Context, artifact io.Reader, who string) (
 	return &info, nil
 }
 
+// dropUnknown removes an artifact that is no build. One that was recorded once may be running.
+func (d *Daemon) dropUnknown(ctx context.Context, digest string) {
+	ctx, cancel := asking(ctx)
+	defer cancel()
+	if _, err := d.Store().Build(ctx, digest); errors.Is(err, store.ErrNotFound) {
+		os.Remove(d.home.Artifact(digest))
+	}
+}
+
+// stored reports whether this host has the build's file whole; its bytes are held against the digest when they are executed.
+func (d *Daemon) stored(b store.Build) bool {
+	info, err := os.Stat(d.home.Artifact(b.Digest))
+	return err == nil && info.Mode().IsRegular() && info.Size() == b.Size
+}
+
 // unfit explains why a file cannot be deployed.
 func unfit(err error) error {
 	e := controlplane.Errorf(controlplane.Unhealthy, "the file is not a build that can serve: %v", err)
@@ -56,7 +74,7 @@ func unfit(err error) error {
 
 // storeArtifact writes the bytes beside their final name, hashes them on the way and renames when all of it is on disk.
 func (d *Daemon) storeArtifact(artifact io.Reader) (digest string, size int64, err error) {
-	temp, err := os.CreateTemp(d.home.Artifacts(), ".upload-*")
+	temp, err := os.CreateTemp(d.home.Artifacts(), uploadPattern)
 	if err != nil {
 		return "", 0, fmt.Errorf("cannot store the build: %v", err)
 	}
@@ -107,6 +125,7 @@ func (d *Daemon) buildInfo(b store.Build) controlplane.BuildInfo {
 		Digest: b.Digest, Label: b.Label, Version: b.Version, Contract: b.Contract,
 		SchemaMin: b.SchemaMin, SchemaMax: b.SchemaMax, Size: b.Size, By: b.By, CreatedAt: b.CreatedAt,
 	}
+	info.Missing = !d.stored(b)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, s := range d.sets {

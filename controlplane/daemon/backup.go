@@ -8,12 +8,20 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/runtime/store"
 )
+
+// clientPattern names the files that tell MariaDB's programs the password.
+const clientPattern = ".mariadb-*.cnf"
+
+// restoreWithin bounds the copying and checking of a large database.
+const restoreWithin = 30 * time.Minute
 
 // Backup writes a copy of the shared database as of one moment, while everything goes on: an SQLite file, or what
 // mariadb-dump prints.
@@ -47,36 +55,55 @@ func (d *Daemon) backup(ctx context.Context, path string) error {
 // Restore stops all sets with an announced close, puts the backup in place with new epochs, and starts the sets again. The
 // versions that serve stay those that served before; what the backup wants instead shows in `kmsctl list` and the ledger.
 func (d *Daemon) Restore(ctx context.Context, path string) error {
-	if err := d.restorable(path); err != nil {
+	if err := d.beginRestore(path); err != nil {
 		return err
 	}
-	for _, s := range d.allSets() {
-		if err := stopInstances(ctx, s); err != nil {
-			return err
-		}
+	defer d.endRestore()
+	ctx = context.WithoutCancel(ctx) // a caller that goes away must not leave the host half restored
+	ctx, cancel := context.WithTimeout(ctx, restoreWithin)
+	defer cancel()
+	err := d.stopSets(ctx)
+	if err == nil {
+		err = d.restore(ctx, path)
 	}
-	ctx = context.WithoutCancel(ctx) // from here on a caller that goes away must not leave the host half restored
-	err := d.restore(ctx, path)
-	d.logError("prepare the store", d.prepareStore(ctx))
-	for _, s := range d.allSets() {
-		d.settleSet(ctx, s)
-	}
+	err = errors.Join(err, d.prepareStore(ctx))
+	d.settleSets(ctx)
 	if err != nil {
-		return controlplane.Errorf(controlplane.Failed, "cannot restore %q: %v; the sets run again", path, err)
+		return controlplane.Errorf(controlplane.Failed, "cannot restore %q: %v; the sets are started again", path, err).
+			WithHint("kmsctl status shows what serves")
 	}
 	return nil
 }
 
-func (d *Daemon) restorable(path string) error {
+func (d *Daemon) stopSets(ctx context.Context) error {
+	var group errgroup.Group
+	for _, s := range d.allSets() {
+		group.Go(func() error { return stopInstances(ctx, s) })
+	}
+	return group.Wait()
+}
+
+func (d *Daemon) endRestore() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.restoring = false
+}
+
+// beginRestore keeps releases and a second restore away until endRestore.
+func (d *Daemon) beginRestore(path string) error {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return controlplane.Errorf(controlplane.NotFound, "there is no file %q", path).WithHint("kmsctl backup FILE makes one")
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.restoring {
+		return controlplane.Errorf(controlplane.LeaseHeld, "the shared database is being restored already").WithHint("kmsctl audit")
+	}
 	for version, f := range d.flights {
 		return controlplane.Errorf(controlplane.LeaseHeld, "version %s is being changed: %s %d", version, f.record.Release.Kind, f.record.Release.ID).
 			WithHint("kmsctl show %d", f.record.Release.ID)
 	}
+	d.restoring = true
 	return nil
 }
 
@@ -92,11 +119,11 @@ func (d *Daemon) restore(ctx context.Context, path string) error {
 		}
 		return d.Store().NewEpochs(ctx)
 	}
-	if err := d.Store().Close(); err != nil {
-		return err
+	err := d.Store().Close()
+	if err == nil {
+		err = store.Restore(ctx, d.cfg.Store(), path)
 	}
-	err := store.Restore(ctx, d.cfg.Store(), path)
-	return errors.Join(err, d.openShared(ctx))
+	return errors.Join(err, d.openShared(ctx)) // in any case: a store that stays closed is lost until the next start
 }
 
 // mariadb runs one of MariaDB's own programs on the shared database. The password goes through a 0600 file, since command
@@ -114,16 +141,20 @@ func (d *Daemon) mariadb(ctx context.Context, program string, setUp func(*exec.C
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	options := fmt.Sprintf("[client]\nhost=%s\nport=%s\nuser=\"%s\"\npassword=\"%s\"\nprotocol=tcp\n",
 		host, port, quote.Replace(u.User.Username()), quote.Replace(password))
-	file := filepath.Join(d.home.State, "."+program+".cnf")
-	if err := os.WriteFile(file, []byte(options), 0o600); err != nil {
+	file, err := os.CreateTemp(d.home.State, clientPattern) // 0600
+	if err != nil {
 		return err
 	}
-	defer os.Remove(file)
+	defer os.Remove(file.Name())
+	_, err = file.WriteString(options)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
 	path, err := lookProgram(program)
 	if err != nil {
 		return controlplane.Errorf(controlplane.Failed, "there is no program %q", program).WithHint("apt-get install mariadb-client")
 	}
-	args = append(append([]string{"--defaults-extra-file=" + file}, args...), strings.TrimPrefix(u.Path, "/"))
+	args = append(append([]string{"--defaults-extra-file=" + file.Name()}, args...), strings.TrimPrefix(u.Path, "/"))
 	cmd := exec.CommandContext(ctx, path, args...)
 	var said strings.Builder
 	cmd.Stderr = &said

@@ -64,11 +64,15 @@ func (d *Daemon) resolve(ctx context.Context, r *controlplane.ReleaseRequest) er
 	return controlplane.Errorf(controlplane.Usage, "unknown kind of release %q", r.Kind)
 }
 
-// knownBuild refuses a build that was never uploaded.
+// knownBuild refuses a build that was never uploaded, or whose file this host does not have.
 func (d *Daemon) knownBuild(ctx context.Context, digest string) error {
-	_, err := d.Store().Build(ctx, digest)
+	b, err := d.Store().Build(ctx, digest)
 	if errors.Is(err, store.ErrNotFound) {
 		return controlplane.Errorf(controlplane.NotFound, "there is no build %q", digest).WithHint("kmsctl build list")
+	}
+	if err == nil && !d.stored(b) {
+		return controlplane.Errorf(controlplane.NotFound, "the file of build %q (%s) is not on this host", digest, b.Label).
+			WithHint("kmsctl deploy PATH uploads it again")
 	}
 	return err
 }

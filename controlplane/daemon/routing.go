@@ -137,12 +137,15 @@ func (d *Daemon) verifyNginx(ctx context.Context, master int) error {
 	return err
 }
 
-// adoptSystemNginx reloads the nginx that the system runs with our file.
+// adoptSystemNginx reloads the nginx that the system runs with our file, unless it has it already.
 func (d *Daemon) adoptSystemNginx(ctx context.Context, generation string) error {
 	master := d.nginxMaster()
 	if master == 0 {
 		return controlplane.Errorf(controlplane.Failed, "the system's nginx does not run with %q", filepath.Join(d.home.Nginx(), "nginx.conf")).
 			WithHint("docs/operations.md shows the unit; or let kms run its own: --nginx-run child")
+	}
+	if d.upToDate(ctx, master, generation) {
+		return nil
 	}
 	_, err := d.nginx.Reload(ctx, master, generation)
 	return err
@@ -158,7 +161,12 @@ func (d *Daemon) nginxMaster() int {
 		return 0
 	}
 	pid, err := strconv.Atoi(string(bytes.TrimSpace(text)))
-	if err != nil || unix.Kill(pid, 0) != nil {
+	if err != nil {
+		return 0
+	}
+	// The file outlives an nginx that was killed, and its number may be another's by now.
+	title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || !bytes.HasPrefix(title, []byte("nginx: master process")) {
 		return 0
 	}
 	return pid
@@ -270,7 +278,7 @@ func (d *Daemon) NginxApply(ctx context.Context) (*controlplane.NginxReport, err
 	}
 	report := &controlplane.NginxReport{OK: true, Generation: generation}
 	master := d.nginxMaster()
-	if !changed || master == 0 {
+	if master == 0 || !changed && d.upToDate(ctx, master, generation) {
 		return report, nil // an nginx that is down reads the file when it starts again
 	}
 	report.Workers, err = d.nginx.Reload(ctx, master, generation)
@@ -278,6 +286,14 @@ func (d *Daemon) NginxApply(ctx context.Context) (*controlplane.NginxReport, err
 		return nil, controlplane.Errorf(controlplane.Unhealthy, "%v", err).WithHint("kmsctl logs --role nginx")
 	}
 	return report, nil
+}
+
+// upToDate reports whether nginx has the configuration on disk: a reload that failed or was never sent is made up for.
+func (d *Daemon) upToDate(ctx context.Context, master int, generation string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	_, err := d.nginx.Verify(ctx, master, generation)
+	return err == nil
 }
 
 // nginxVersions is what the generated map holds.
