@@ -3,10 +3,12 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +53,8 @@ var keys = []key{
 	{name: "drain.deadline", def: "5m", meaning: "after this what is left is closed with 1012", check: duration},
 	{name: "log.level", def: "info", meaning: "debug, info, warn or error", check: oneOf("debug", "info", "warn", "error")},
 }
+
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9/._+@-]*$`)
 
 // Config is the checked result. Values are read through the typed accessors or the fields of Paths.
 type Config struct {
@@ -153,6 +157,30 @@ func (c *Config) check() error {
 		if err := k.check(c.values[k.name]); err != nil {
 			return fmt.Errorf("cannot use %s %q from %s: %v", k.name, c.shown(k), c.sources[k.name], err)
 		}
+	}
+	return errors.Join(c.checkPlaces(), c.checkAddresses())
+}
+
+// checkPlaces refuses directories whose names nginx's or the IRC server's configuration could not hold.
+func (c *Config) checkPlaces() error {
+	p := c.Paths()
+	for name, dir := range map[string]string{"home": p.State, "run": p.Run} {
+		if !plainPath.MatchString(dir) {
+			return fmt.Errorf("cannot use %s %q: want letters, digits and / . _ + @ - only, since the path stands in other programs' configurations", name, dir)
+		}
+	}
+	return nil
+}
+
+// checkAddresses refuses one address for two listeners.
+func (c *Config) checkAddresses() error {
+	taken := map[string]string{}
+	for _, name := range []string{"http", "https", "irc.listen"} {
+		address := c.values[name]
+		if other, ok := taken[address]; ok {
+			return fmt.Errorf("cannot use %s for both %s and %s", address, other, name)
+		}
+		taken[address] = name
 	}
 	return nil
 }

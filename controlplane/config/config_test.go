@@ -27,11 +27,14 @@ func TestLoad_laterSourcesWin(t *testing.T) {
 
 func TestLoad_namesWhatIsWrong(t *testing.T) {
 	cases := map[string]string{
-		"htttp: x\n":                     `unknown key "htttp"`,
-		"nginx: {wrokers: 1}\n":          `unknown key "nginx.wrokers"`,
-		"http: nowhere\n":                "want host:port",
-		"warm: soon\n":                   "want a duration",
-		"http: [a, b]\n":                 "is a list",
+		"htttp: x\n":            `unknown key "htttp"`,
+		"nginx: {wrokers: 1}\n": `unknown key "nginx.wrokers"`,
+		"http: nowhere\n":       "want host:port",
+		"warm: soon\n":          "want a duration",
+		"http: [a, b]\n":        "is a list",
+		"home: /var/lib/ゲーム\n":  "want letters, digits",
+		"home: \"/a b\"\n":      "want letters, digits",
+		"http: 127.0.0.1:7001\nirc: {listen: 127.0.0.1:7001}\n": "for both http and irc.listen",
 		"a: b: c\n":                      "cannot parse",
 		"store: mysql://u:p@h:1/d\n":     "chmod 600",
 		"irc: {kind: unreal}\n":          "want one of inspircd, ngircd",
