@@ -70,7 +70,9 @@ type Daemon struct {
 
 // Run is the control plane from start to end; it returns when ctx ends or the start fails. What fails names the thing and
 // the next command to type.
-func Run(ctx context.Context, o Options) error {
+func Run(ctx context.Context, o Options) error { return newDaemon(o).run(ctx) }
+
+func newDaemon(o Options) *Daemon {
 	d := &Daemon{
 		o: o, cfg: o.Config, log: o.Log, node: o.Config.Node(), nginxGroup: -1, startedAt: time.Now(), events: newEvents(),
 		sets: map[string]*set{}, routes: map[string]hostdb.Route{}, flights: map[string]*flight{},
@@ -79,10 +81,14 @@ func Run(ctx context.Context, o Options) error {
 	if o.Progress == nil {
 		d.o.Progress = func(string) {}
 	}
+	return d
+}
+
+func (d *Daemon) run(ctx context.Context) error {
 	if err := supervise.CloseInheritedFDs(); err != nil {
 		return err
 	}
-	h, err := openHome(o.Config.Paths())
+	h, err := openHome(d.cfg.Paths())
 	if err != nil {
 		return err
 	}

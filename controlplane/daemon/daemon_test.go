@@ -51,6 +51,7 @@ type host struct {
 	config *config.Config
 	client *api.Client
 	stop   func() error
+	d      *Daemon // of the last up
 }
 
 func newHost(t *testing.T) *host {
@@ -74,12 +75,11 @@ func (h *host) up() {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() {
-		ended <- Run(ctx, Options{
-			Config: h.config, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Laptop: true,
-			Ready: func(*controlplane.Status) { close(ready) },
-		})
-	}()
+	h.d = newDaemon(Options{
+		Config: h.config, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Laptop: true,
+		Ready: func(*controlplane.Status) { close(ready) },
+	})
+	go func() { ended <- h.d.run(ctx) }()
 	stopped := false
 	h.stop = func() error {
 		if stopped {
@@ -117,6 +117,22 @@ func (h *host) version(name string) controlplane.VersionInfo {
 		}
 	}
 	return controlplane.VersionInfo{}
+}
+
+// look asks all the time, as somebody with `watch kmsctl status` does, so that -race sees what is read beside the changes.
+func (h *host) look() {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			h.d.Status(ctx)
+			h.d.Builds(ctx)
+			h.d.Connections(ctx, controlplane.Connection{Version: "2.0"})
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	h.t.Cleanup(func() { cancel(); <-ended })
 }
 
 // release runs a release to its end.
@@ -161,6 +177,7 @@ func (h *host) httpStatus(path string) int {
 func TestRun_deployRollbackRetire(t *testing.T) {
 	h := newHost(t)
 	h.up()
+	h.look()
 	first := h.version("2.0").Build
 	b := h.otherBuild("x")
 	if r := h.release(controlplane.ReleaseRequest{Kind: controlplane.KindDeploy, Version: "2.0", Build: b.Digest}); r.State != controlplane.ReleaseDone {

@@ -1,0 +1,212 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/hostdb"
+	"github.com/kmsctl/kms/runtime/store"
+	"github.com/kmsctl/kms/runtime/testkit"
+)
+
+// TestDeploy_missingFileIsUploadedAgain: the database knew the build, so nobody ever sent its file again.
+func TestDeploy_missingFileIsUploadedAgain(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	b := h.otherBuild("lost")
+	if err := os.Remove(h.config.Paths().Artifact(b.Digest)); err != nil {
+		t.Fatal(err)
+	}
+	deploy := controlplane.ReleaseRequest{Kind: controlplane.KindDeploy, Version: "2.0", Build: b.Digest}
+	_, err := h.client.Start(t.Context(), deploy)
+	if e := controlplane.AsError(err); err == nil || e.Kind != controlplane.NotFound || !strings.Contains(e.Hint, "deploy PATH") {
+		t.Errorf("deploy without the file: %v", err)
+	}
+	if known, err := h.client.Build(t.Context(), b.Digest); err != nil || !known.Missing {
+		t.Errorf("the build is not told as missing: %+v, %v", known, err)
+	}
+	h.otherBuild("lost")
+	if r := h.release(deploy); r.State != controlplane.ReleaseDone {
+		t.Errorf("deploy after the upload: %+v", r.Error)
+	}
+}
+
+// TestRollback_startsAnotherSetWhenTheWarmOneIsFrozen also holds that the frozen one is not left behind.
+func TestRollback_startsAnotherSetWhenTheWarmOneIsFrozen(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	before := h.version("2.0").Sets[0]
+	h.release(controlplane.ReleaseRequest{Kind: controlplane.KindDeploy, Version: "2.0", Build: h.otherBuild("r").Digest})
+	if err := unix.Kill(before.Instances[0].PID, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	r := h.release(controlplane.ReleaseRequest{Kind: controlplane.KindRollback, Version: "2.0"})
+	v := h.version("2.0")
+	if r.State != controlplane.ReleaseDone || v.Build != before.Build || v.Sets[0].ID == before.ID {
+		t.Errorf("rollback: %+v, serves set %s", r.Error, v.Sets[0].ID)
+	}
+}
+
+// TestSettle_retireIsFinishedAtOnce: one that was interrupted held up the start for half a minute, since nobody polled.
+func TestSettle_retireIsFinishedAtOnce(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	before := h.version("1.0")
+	h.stop()
+	live := hostdb.Route{Version: "1.0", State: controlplane.Live, Stable: before.Sets[0].ID}
+	h.plant(hostdb.Set{ID: live.Stable, Version: "1.0", Build: before.Build, State: controlplane.SetDraining},
+		hostdb.Flight{Swapped: true, Before: live, Release: controlplane.Release{
+			Kind: controlplane.KindRetire, Version: "1.0", Build: before.Build, State: controlplane.ReleaseRunning, Message: "moved",
+			StartedAt: time.Now(), Steps: []controlplane.Step{}}},
+		hostdb.Route{Version: "1.0", State: controlplane.Retired, Message: "moved"})
+	began := time.Now()
+	h.up()
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("the start took %s", took)
+	}
+	ledger, err := h.client.Releases(t.Context(), "1.0", 1)
+	if err != nil || len(ledger) != 1 || ledger[0].State != controlplane.ReleaseDone || ledger[0].Kind != controlplane.KindRetire {
+		t.Errorf("ledger: %+v, %v", ledger, err)
+	}
+	if v := h.version("1.0"); v.State != controlplane.Retired || len(v.Sets) != 0 || h.httpStatus("/ua/1.0/demo") != http.StatusGone {
+		t.Errorf("after the restart: %+v", v)
+	}
+}
+
+// TestSettle_ledgerTellsTheTruth: of a release that ended while the database was away, and of one killed before it began.
+func TestSettle_ledgerTellsTheTruth(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	began, err := h.d.Store().PutRelease(t.Context(), store.Release{
+		Version: "1.0", Build: h.version("1.0").Build, Kind: store.ReleaseDeploy, State: store.ReleaseRunning, Node: h.config.Node(), StartedAt: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	build := h.version("2.0").Build
+	h.stop()
+	h.plant(hostdb.Set{ID: "sdeadbeef", Version: "2.0", Build: build, State: controlplane.SetStarting},
+		hostdb.Flight{Release: controlplane.Release{Kind: controlplane.KindRollback, Version: "2.0", Build: build, State: controlplane.ReleaseDone,
+			Message: "owed", StartedAt: time.Now(), FinishedAt: time.Now(), Steps: []controlplane.Step{}}})
+	h.up()
+	testkit.Eventually(t, 10*time.Second, "both entries are right", func() bool {
+		killed, err := h.client.Release(t.Context(), began)
+		owed, err2 := h.client.Releases(t.Context(), "2.0", 1)
+		return err == nil && err2 == nil && killed.State == controlplane.ReleaseFailed && killed.Error != nil && owed[0].Message == "owed"
+	})
+	if left, err := h.d.host.Flights(); err != nil || len(left) != 0 {
+		t.Errorf("flights are left: %+v, %v", left, err)
+	}
+}
+
+// TestRouteBack_isWhatItWasBefore covers the names that a release had made live: one that was retired, and one never heard of.
+func TestRouteBack_isWhatItWasBefore(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	h.release(controlplane.ReleaseRequest{Kind: controlplane.KindRetire, Version: "1.0", Force: true, Message: "moved"})
+	set := h.version("2.0").Sets[0].ID
+	for version, want := range map[string]int{"1.0": http.StatusGone, "9.0": http.StatusNotFound} {
+		h.d.mu.Lock()
+		f := hostdb.Flight{Before: h.d.routes[version], Release: controlplane.Release{Version: version}}
+		h.d.mu.Unlock()
+		if err := h.d.route(hostdb.Route{Version: version, State: controlplane.Live, Stable: set}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.d.applyNginx(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.d.routeBack(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.httpStatus("/ua/" + version + "/demo"); got != want {
+			t.Errorf("version %s answers %d, want %d", version, got, want)
+		}
+	}
+	if v := h.version("1.0"); v.State != controlplane.Retired || v.Message != "moved" {
+		t.Errorf("1.0 is %+v", v)
+	}
+	if v := h.version("9.0"); v.Name != "" {
+		t.Errorf("9.0 is %+v", v)
+	}
+}
+
+// TestTend_drainsASetThatNoSlotLeadsTo: such a set ran for ever.
+func TestTend_drainsASetThatNoSlotLeadsTo(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	build := h.version("2.0").Build
+	s, err := h.d.startSet(t.Context(), hostdb.Set{ID: "sabcdefgh", Version: "2.0", Build: build, State: controlplane.SetServing, StartedAt: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, "it is drained", func() bool { return h.d.stateOf(s) == controlplane.SetWarm })
+	if v := h.version("2.0"); v.Sets[0].ID == s.ID || !v.Healthy {
+		t.Errorf("the version suffered: %+v", v)
+	}
+}
+
+// TestRestore_keepsReleasesAway until it has ended, whatever its end.
+func TestRestore_keepsReleasesAway(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	file := filepath.Join(h.dir, "no-backup")
+	if err := os.WriteFile(file, []byte("not a database"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.d.beginRestore(file); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.client.Start(t.Context(), controlplane.ReleaseRequest{Kind: controlplane.KindDeploy, Version: "2.0", Build: h.otherBuild("m").Digest})
+	if controlplane.AsError(err).Kind != controlplane.LeaseHeld {
+		t.Errorf("a deploy during a restore: %v", err)
+	}
+	if err := h.client.Restore(t.Context(), file); controlplane.AsError(err).Kind != controlplane.LeaseHeld {
+		t.Errorf("a second restore: %v", err)
+	}
+	h.d.endRestore()
+	if err := h.client.Restore(t.Context(), file); err == nil {
+		t.Error("a file that is no backup was restored")
+	}
+	testkit.Eventually(t, 10*time.Second, "both versions serve on the old store", func() bool {
+		return h.version("1.0").Healthy && h.version("2.0").Healthy && h.epoch() != ""
+	})
+}
+
+// TestInstance_noCrashLoopWhileTheStoreIsAway: nothing can start then, and nobody would start it when the store is back.
+func TestInstance_noCrashLoopWhileTheStoreIsAway(t *testing.T) {
+	in := &instance{}
+	for range 20 {
+		if wait, loop := in.crashed(true); loop || wait <= 0 {
+			t.Fatalf("given up: wait %s, loop %t", wait, loop)
+		}
+	}
+}
+
+// TestListenPrivate_isOursFromTheFirstMoment replaces what a killed control plane left, too.
+func TestListenPrivate_isOursFromTheFirstMoment(t *testing.T) {
+	dir := testkit.ShortDir(t)
+	path := filepath.Join(dir, "kms.sock")
+	for range 2 {
+		l, err := listenPrivate(filepath.Join(dir, "made"), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+		conn, err := (&net.Dialer{}).DialContext(context.Background(), "unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+}
