@@ -24,7 +24,7 @@ const (
 // Step is one step of a release as the ledger keeps it.
 type Step struct {
 	Name    string        `json:"name"`
-	State   string        `json:"state"` // running, done, failed, skipped
+	State   string        `json:"state"` // running, done, failed, interrupted
 	At      time.Time     `json:"at"`
 	Took    time.Duration `json:"took_ns"`
 	Message string        `json:"message,omitempty"`

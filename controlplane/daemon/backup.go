@@ -62,11 +62,12 @@ func (d *Daemon) Restore(ctx context.Context, path string) error {
 	ctx = context.WithoutCancel(ctx) // a caller that goes away must not leave the host half restored
 	ctx, cancel := context.WithTimeout(ctx, restoreWithin)
 	defer cancel()
+	running := d.localLink()
 	err := d.stopSets(ctx)
 	if err == nil {
 		err = d.restore(ctx, path)
 	}
-	err = errors.Join(err, d.prepareStore(ctx))
+	err = errors.Join(err, d.prepareStore(ctx), d.keepLocalLink(ctx, running))
 	d.settleSets(ctx)
 	if err != nil {
 		return controlplane.Errorf(controlplane.Failed, "cannot restore %q: %v; the sets are started again", path, err).
@@ -81,6 +82,29 @@ func (d *Daemon) stopSets(ctx context.Context) error {
 		group.Go(func() error { return stopInstances(ctx, s) })
 	}
 	return group.Wait()
+}
+
+// localLink is the link to our own IRC server as the server knows it, nil when we run none.
+func (d *Daemon) localLink() *store.Link {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.links {
+		if l.Name == localLink && d.ircProc != nil {
+			return &l
+		}
+	}
+	return nil
+}
+
+// keepLocalLink puts the link of the running IRC server back: a backup of another time or home has another password or port.
+func (d *Daemon) keepLocalLink(ctx context.Context, running *store.Link) error {
+	if running == nil {
+		return nil
+	}
+	if err := d.Store().PutLink(ctx, *running); err != nil {
+		return err
+	}
+	return d.readLinks(ctx)
 }
 
 func (d *Daemon) endRestore() {

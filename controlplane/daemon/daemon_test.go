@@ -303,7 +303,11 @@ func TestRestore_bringsBackMessagesUnderNewEpochs(t *testing.T) {
 	h.up()
 	ctx := t.Context()
 	backup := filepath.Join(h.dir, "kms.backup")
-	if err := h.client.Backup(ctx, backup); err != nil {
+	running := *h.d.localLink()
+	other := running
+	other.Password = "of-another-time"
+	// The backup knows another password than the IRC server that runs.
+	if err := errors.Join(h.d.Store().PutLink(ctx, other), h.client.Backup(ctx, backup), h.d.Store().PutLink(ctx, running)); err != nil {
 		t.Fatal(err)
 	}
 	before := h.epoch()
@@ -316,6 +320,9 @@ func TestRestore_bringsBackMessagesUnderNewEpochs(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, "both versions serve again", func() bool {
 		return h.version("1.0").Healthy && h.version("2.0").Healthy
 	})
+	if now, err := h.d.Store().Link(ctx, localLink); err != nil || now.Password != running.Password {
+		t.Errorf("the link has another password than the server that runs: %v", err)
+	}
 	if err := h.client.Backup(ctx, backup); controlplane.AsError(err).Kind != controlplane.InUse {
 		t.Errorf("a second backup to the same file: %v", err)
 	}

@@ -104,7 +104,9 @@ func (d *Daemon) deployFirst(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	release, err := d.Start(ctx, controlplane.ReleaseRequest{
+	starting, cancel := asking(ctx)
+	defer cancel()
+	release, err := d.Start(starting, controlplane.ReleaseRequest{
 		Kind: controlplane.KindDeploy, Version: version, Build: build.Digest, Who: "kmsctl up", Message: "first start",
 	})
 	if err != nil {

@@ -88,6 +88,9 @@ func (d *Daemon) claim(release controlplane.Release) (*flight, error) {
 		return nil, controlplane.Errorf(controlplane.LeaseHeld, "the shared database is being restored").WithHint("kmsctl status, then try again")
 	}
 	f := &flight{d: d, record: hostdb.Flight{ID: ulid.Make().String(), Release: release, Before: d.routes[release.Version]}}
+	if s := d.sets[f.record.Before.Stable]; s != nil {
+		f.record.Release.Previous = s.Build // another release may have ended since this one was planned
+	}
 	d.flights[release.Version] = f
 	return f, nil
 }

@@ -18,10 +18,29 @@ import (
 	"github.com/kmsctl/kms/runtime/testkit"
 )
 
-// TestDeploy_missingFileIsUploadedAgain: the database knew the build, so nobody ever sent its file again.
-func TestDeploy_missingFileIsUploadedAgain(t *testing.T) {
+// TestTrouble_onOneHost runs what leaves the host as it should be, one after the other on the same one.
+func TestTrouble_onOneHost(t *testing.T) {
 	h := newHost(t)
 	h.up()
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *host)
+	}{
+		{"a missing file is uploaded again", testMissingFile},
+		{"a set that no slot leads to is drained", testTend},
+		{"a restore keeps releases away", testRestoreAlone},
+		{"routing goes back to what it was", testRouteBack},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			here := *h
+			here.t = t
+			test.run(t, &here)
+		})
+	}
+}
+
+// testMissingFile: the database knew the build, so nobody ever sent its file again.
+func testMissingFile(t *testing.T, h *host) {
 	b := h.otherBuild("lost")
 	if err := os.Remove(h.config.Paths().Artifact(b.Digest)); err != nil {
 		t.Fatal(err)
@@ -40,7 +59,7 @@ func TestDeploy_missingFileIsUploadedAgain(t *testing.T) {
 	}
 }
 
-// TestRollback_startsAnotherSetWhenTheWarmOneIsFrozen also holds that the frozen one is not left behind.
+// TestRollback_startsAnotherSetWhenTheWarmOneIsFrozen: it was chosen by what the last poll said.
 func TestRollback_startsAnotherSetWhenTheWarmOneIsFrozen(t *testing.T) {
 	h := newHost(t)
 	h.up()
@@ -50,6 +69,7 @@ func TestRollback_startsAnotherSetWhenTheWarmOneIsFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := h.release(controlplane.ReleaseRequest{Kind: controlplane.KindRollback, Version: "2.0"})
+	unix.Kill(before.Instances[0].PID, unix.SIGCONT)
 	v := h.version("2.0")
 	if r.State != controlplane.ReleaseDone || v.Build != before.Build || v.Sets[0].ID == before.ID {
 		t.Errorf("rollback: %+v, serves set %s", r.Error, v.Sets[0].ID)
@@ -107,10 +127,8 @@ func TestSettle_ledgerTellsTheTruth(t *testing.T) {
 	}
 }
 
-// TestRouteBack_isWhatItWasBefore covers the names that a release had made live: one that was retired, and one never heard of.
-func TestRouteBack_isWhatItWasBefore(t *testing.T) {
-	h := newHost(t)
-	h.up()
+// testRouteBack covers the names that a release had made live: one that was retired, and one never heard of.
+func testRouteBack(t *testing.T, h *host) {
 	h.release(controlplane.ReleaseRequest{Kind: controlplane.KindRetire, Version: "1.0", Force: true, Message: "moved"})
 	set := h.version("2.0").Sets[0].ID
 	for version, want := range map[string]int{"1.0": http.StatusGone, "9.0": http.StatusNotFound} {
@@ -138,10 +156,8 @@ func TestRouteBack_isWhatItWasBefore(t *testing.T) {
 	}
 }
 
-// TestTend_drainsASetThatNoSlotLeadsTo: such a set ran for ever.
-func TestTend_drainsASetThatNoSlotLeadsTo(t *testing.T) {
-	h := newHost(t)
-	h.up()
+// testTend: such a set ran for ever.
+func testTend(t *testing.T, h *host) {
 	build := h.version("2.0").Build
 	s, err := h.d.startSet(t.Context(), hostdb.Set{ID: "sabcdefgh", Version: "2.0", Build: build, State: controlplane.SetServing, StartedAt: time.Now()})
 	if err != nil {
@@ -153,10 +169,8 @@ func TestTend_drainsASetThatNoSlotLeadsTo(t *testing.T) {
 	}
 }
 
-// TestRestore_keepsReleasesAway until it has ended, whatever its end.
-func TestRestore_keepsReleasesAway(t *testing.T) {
-	h := newHost(t)
-	h.up()
+// testRestoreAlone until it has ended, whatever its end.
+func testRestoreAlone(t *testing.T, h *host) {
 	file := filepath.Join(h.dir, "no-backup")
 	if err := os.WriteFile(file, []byte("not a database"), 0o600); err != nil {
 		t.Fatal(err)
