@@ -21,6 +21,7 @@ import (
 type cli struct {
 	in       *os.File
 	out, err io.Writer
+	lost     *keepError
 	inTTY    bool
 	outTTY   bool
 	errTTY   bool
@@ -42,8 +43,24 @@ type cli struct {
 func newCLI(in *os.File, out, errOut io.Writer) *cli {
 	c := &cli{in: in, out: out, err: errOut, now: time.Now}
 	c.inTTY, c.outTTY, c.errTTY = isTerminal(in), isTerminal(out), isTerminal(errOut)
+	c.lost = &keepError{w: out}
+	c.out = c.lost
 	c.color = wantsColor(c.outTTY, os.Getenv)
 	return c
+}
+
+// keepError remembers the first failed write, so that a full disk behind `> file` does not end with exit code 0.
+type keepError struct {
+	w   io.Writer
+	err error
+}
+
+func (k *keepError) Write(p []byte) (int, error) {
+	n, err := k.w.Write(p)
+	if err != nil && k.err == nil {
+		k.err = err
+	}
+	return n, err
 }
 
 // wantsColor follows no-color.org.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -78,6 +80,7 @@ func buildNames(ctx context.Context, k *api.Client, _ []string) ([]string, error
 
 func tenantNames(ctx context.Context, k *api.Client, _ []string) ([]string, error) {
 	list, err := k.Tenants(ctx)
+	list = slices.DeleteFunc(list, func(t api.Tenant) bool { return strings.HasPrefix(t.ID, "_") }) // no command takes ours
 	return each(list, err, func(t api.Tenant) string { return t.ID + "\t" + clean(t.Name) })
 }
 

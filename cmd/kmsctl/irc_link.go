@@ -24,8 +24,8 @@ func newLinkAdd(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add LINK --server HOST:PORT",
 		Short: "Add a link; its key is made here and never shown",
-		Example: `  kmsctl irc link add backup --server irc1.example.net:6697 --server irc2.example.net:6697 --tls
-  kmsctl irc link add backup --server 10.0.0.5:6667 --password-stdin < link.password`,
+		Example: `  kmsctl irc link add backup --server irc1:6697 --server irc2:6697 --tls
+  kmsctl irc link add backup --server irc1:6667 --password-stdin < password`,
 		Args: args(1, 1),
 		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
 			r.Name = args[0]

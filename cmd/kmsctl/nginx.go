@@ -48,7 +48,7 @@ func newNginxRender(c *cli) *cobra.Command {
 func newNginxDiff(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:     "diff",
-		Short:   "Compare that with what nginx runs on; exit code 10 when they differ",
+		Short:   "Compare that with what nginx runs on; exit code 10: they differ",
 		Example: "  kmsctl nginx diff",
 		Args:    args(0, 0),
 		RunE: c.with(func(ctx context.Context, k *api.Client, _ []string) error {

@@ -25,9 +25,12 @@ func run(args []string, in *os.File, out, errOut io.Writer) int {
 	root := newRoot(c)
 	root.SetArgs(args)
 	root.SetIn(in)
-	root.SetOut(out)
+	root.SetOut(c.out)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
+	if lost := c.lost.err; lost != nil && (err == nil || err == errChanges) {
+		err = controlplane.Errorf(controlplane.Failed, "cannot write the output: %v", lost)
+	}
 	if err == nil {
 		return 0
 	}
@@ -91,6 +94,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 timed out and still running, 4 not allo
 	add("look", newList(c), newStatus(c), newLogs(c), newConn(c), newAudit(c))
 	add("manage", newTenant(c), newKey(c), newToken(c), newChannel(c), newNGWord(c), newIRC(c), newNginx(c), newBackup(c), newRestore(c))
 	root.AddCommand(newCompletion(), newVersion(c))
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", tableWidth-1)))
 	fillHelp(root)
 	return root
 }

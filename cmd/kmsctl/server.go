@@ -23,7 +23,7 @@ func newServer(c *cli) *cobra.Command {
 them. --nginx-run system leaves nginx to the system, --irc-run none leaves the bus to links that were added.`,
 		Example: `  kmsctl server --home /var/lib/kms --run /run/kms
   kmsctl server --config /etc/kms/kms.yaml
-  kmsctl server --home /var/lib/kms --print-unit > /etc/systemd/system/kms.service`,
+  kmsctl server --home /var/lib/kms --print-unit > kms.service`,
 		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if printUnit {

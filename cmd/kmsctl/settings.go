@@ -13,7 +13,7 @@ import (
 func settings(cmd *cobra.Command) *cobra.Command {
 	for _, key := range config.Keys() {
 		if key != "home" {
-			cmd.Flags().String(flagOf(key), "", config.Meaning(key))
+			cmd.Flags().String(flagOf(key), "", strings.ReplaceAll(config.Meaning(key), "`", "")) // pflag takes what is quoted for the value's name
 		}
 	}
 	return cmd

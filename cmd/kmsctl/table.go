@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/mattn/go-runewidth"
@@ -66,13 +68,28 @@ func (c *cli) print(t table) error {
 func (c *cli) encode(v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err == nil && c.output == "yaml" {
-		text, err = yaml.JSONToYAML(text)
+		text, err = toYAML(text)
 	}
 	if err != nil {
 		return controlplane.Errorf(controlplane.Failed, "internal error: cannot encode: %v", err)
 	}
 	_, err = fmt.Fprintf(c.out, "%s\n", bytes.TrimRight(text, "\n"))
 	return err
+}
+
+// toYAML keeps the order of JSON's fields. A string with characters that YAML allows only as escapes, as the audit trail of a
+// hostile name has, is quoted: the library leaves them bare.
+func toYAML(text []byte) ([]byte, error) {
+	var v any
+	if err := yaml.UnmarshalWithOptions(text, &v, yaml.UseOrderedMap()); err != nil {
+		return nil, err
+	}
+	return yaml.MarshalWithOptions(v, yaml.CustomMarshaler[string](func(s string) ([]byte, error) {
+		if clean(s) != s && strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+			return []byte(strconv.QuoteToASCII(s)), nil
+		}
+		return yaml.Marshal(s)
+	}))
 }
 
 // encodeLine writes one item of a stream: a line of JSON, or a YAML document.

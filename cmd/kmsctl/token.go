@@ -22,7 +22,7 @@ func newTokenPut(c *cli) *cobra.Command {
 	var fromStdin bool
 	cmd := &cobra.Command{
 		Use:   "put TENANT USER",
-		Short: "Give a user a token: one that is made and shown once, or one from stdin",
+		Short: "Give a user a token: a new one, shown once, or one from stdin",
 		Example: `  kmsctl token put demo alice --name 'アリス' --expires 24h
   kmsctl token put demo alice --token-stdin < token`,
 		Args: args(2, 2),
