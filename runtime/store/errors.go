@@ -36,7 +36,7 @@ func Wrap(err error) error {
 	case errors.Is(err, sql.ErrNoRows):
 		return ErrNotFound
 	case IsDuplicate(err):
-		return fmt.Errorf("%w: %w", ErrExists, err)
+		return ErrExists // the driver's text names our tables, nothing that helps
 	case isUnavailable(err):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
