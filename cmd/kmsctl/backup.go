@@ -15,7 +15,7 @@ func newBackup(c *cli) *cobra.Command {
 	return c.change(&cobra.Command{
 		Use:   "backup FILE",
 		Short: "Copy the shared database to a file of this host, while all runs",
-		Long:  `Backup makes an online copy, mode 0600. With MySQL it names the mariadb-dump command to use instead.`,
+		Long:  `Backup makes an online copy, mode 0600. Of MySQL it is what mariadb-dump prints.`,
 		Example: `  kmsctl backup kms-$(date +%F).db
   kmsctl backup /backup/kms.db --message nightly`,
 		Args: args(1, 1),

@@ -4,12 +4,14 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"text/template"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/config"
 	"github.com/kmsctl/kms/controlplane/daemon"
 	"github.com/kmsctl/kms/templates"
 )
@@ -50,16 +52,36 @@ func (c *cli) printUnit(cmd *cobra.Command, out io.Writer) error {
 	if err != nil {
 		return controlplane.Errorf(controlplane.Failed, "cannot tell who runs this: %v", err)
 	}
-	home := cfg.Paths().State
-	if strings.ContainsAny(home+program, " \t%\"'\\") {
-		return controlplane.Errorf(controlplane.Usage, "cannot write a unit for %q and %q: systemd would read blanks, quotes and %% in paths otherwise", program, home)
+	words := c.serverWords(cmd, program, cfg)
+	for _, word := range words {
+		if strings.ContainsAny(word, " \t%\"'\\") {
+			return controlplane.Errorf(controlplane.Usage, "cannot write a unit with %q: systemd would read blanks, quotes and %% otherwise", word)
+		}
 	}
 	unit, err := template.ParseFS(templates.FS, "systemd/kms.service.tmpl")
 	if err != nil {
 		return controlplane.Errorf(controlplane.Failed, "internal error: %v", err)
 	}
-	if err := unit.Execute(out, map[string]string{"User": me.Username, "Program": program, "Home": home}); err != nil {
+	if err := unit.Execute(out, map[string]string{"User": me.Username, "Command": strings.Join(words, " ")}); err != nil {
 		return controlplane.Errorf(controlplane.Failed, "cannot write unit: %v", err)
 	}
 	return nil
+}
+
+// serverWords is the command that the unit runs: this program with the settings it was given now.
+func (c *cli) serverWords(cmd *cobra.Command, program string, cfg *config.Config) []string {
+	words := []string{program, "server", "--home", cfg.Paths().State}
+	if c.config != "" {
+		file, err := filepath.Abs(c.config)
+		if err != nil {
+			file = c.config
+		}
+		words = append(words, "--config", file)
+	}
+	for _, key := range config.Keys() {
+		if flag := cmd.Flags().Lookup(flagOf(key)); key != "home" && flag != nil && flag.Changed {
+			words = append(words, "--"+flag.Name, flag.Value.String())
+		}
+	}
+	return words
 }

@@ -64,9 +64,13 @@ func (d *Daemon) stored(b store.Build) bool {
 
 // unfit explains why a file cannot be deployed.
 func unfit(err error) error {
-	e := controlplane.Errorf(controlplane.Unhealthy, "the file is not a build that can serve: %v", err)
 	var build *supervise.BuildError
-	if errors.As(err, &build) && build.Reason == supervise.NotExecutable {
+	if !errors.As(err, &build) {
+		return controlplane.Errorf(controlplane.Unhealthy, "the file is not a build that can serve: %v", err)
+	}
+	// Without its path: the uploaded copy is gone by now, and the caller knows what he sent.
+	e := controlplane.Errorf(controlplane.Unhealthy, "the file is not a build that can serve: %s: %s", build.Reason, build.Detail)
+	if build.Reason == supervise.NotExecutable {
 		return e.WithHint("is it built for this machine? file PATH tells")
 	}
 	return e.WithHint("a build answers `BUILD describe`; docs/writing-a-version.md says how")

@@ -37,7 +37,7 @@ func (d *Daemon) Plan(ctx context.Context, r controlplane.ReleaseRequest) (*cont
 }
 
 func (d *Daemon) deploySteps(version string, replaces bool) []string {
-	steps := []string{"start a set", "probe its sockets", "swap the slot"}
+	steps := []string{"start a set", "probe its sockets", "wait for its bus", "swap the slot"}
 	if !d.routed(version) {
 		steps = append(steps, "add the name to nginx and reload")
 	}

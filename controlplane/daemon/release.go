@@ -74,7 +74,36 @@ func (f *flight) deploy(ctx context.Context) error {
 	if err := f.step("probe", func() (string, error) { return f.d.probeSet(ctx, f.new) }); err != nil {
 		return f.kept(err, f.discard(ctx))
 	}
+	// Nobody should wait for the log's second while the new processes still register; a bus that is down holds up no deploy.
+	if err := f.step("bus", func() (string, error) { return f.awaitBus(ctx), nil }); err != nil {
+		return f.kept(err, f.discard(ctx))
+	}
 	return f.through(ctx, f.swapToNew, f.probeNginx, f.wantBuild)
+}
+
+// busWithin is what a new set gets to register on the bus: InspIRCd takes up to a second.
+const busWithin = 3 * time.Second
+
+// awaitBus waits until both instances of the new set are on the bus, and tells how that went.
+func (f *flight) awaitBus(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, busWithin)
+	defer cancel()
+	began := time.Now()
+	for ctx.Err() == nil {
+		up := true
+		for _, in := range f.new.instances() {
+			in.poll(ctx)
+			up = up && in.onBus()
+		}
+		if up {
+			return "up after " + time.Since(began).Round(time.Millisecond).String()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return "not up within " + busWithin.String() + "; until it is, messages take about a second through the log"
 }
 
 // swapToWarm makes a set serve that still runs: a rollback, or a deploy of what served a moment ago. A set that died or froze

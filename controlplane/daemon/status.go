@@ -184,6 +184,17 @@ func (d *Daemon) busStatus() []controlplane.BusStatus {
 	return out
 }
 
+// onBus reports whether the last poll found the instance connected to the bus.
+func (in *instance) onBus() bool {
+	health, _ := in.lastPoll()
+	for _, c := range health.GetChecks() {
+		if c.GetName() == "bus" {
+			return c.GetOk()
+		}
+	}
+	return false
+}
+
 func (in *instance) lastPoll() (*pb.HealthReply, *pb.StatsReply) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

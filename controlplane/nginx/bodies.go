@@ -45,6 +45,9 @@ func WriteBodies(dir string, versions []Version) error {
 	sort.Slice(gone, func(i, j int) bool { return gone[i].Version < gone[j].Version })
 	bodies := map[string]body{
 		"versions.json": {Versions: live},
+		"400.json":      {Code: "bad_request", Message: "nginx cannot read this request", Versions: live},
+		"403.json":      {Code: "forbidden", Message: "this is not for your address", Versions: live},
+		"405.json":      {Code: "method_not_allowed", Message: "this address takes GET and HEAD", Versions: live},
 		"404.json":      {Code: "not_found", Message: "there is nothing at this address; the live versions are listed here", Versions: live},
 		"410.json":      {Code: "version_retired", Message: "this version was retired; move to a live one", Versions: live, Retired: gone},
 		"413.json":      {Code: "too_large", Message: "the request's body is too large", Versions: live},

@@ -121,6 +121,10 @@ func TestServe_routesByVersionAndTenant(t *testing.T) {
 	h.expect(t, "/ua/1.0", 404, "not_found")
 	h.expect(t, "/versions", 200, `[{"version":"1.0"}]`)
 	h.expect(t, "/", 200, "<")
+	h.expect(t, "/%00", 400, "bad_request")
+	if resp, err := http.Post(h.http+"/versions", "text/plain", strings.NewReader("x")); err != nil || resp.StatusCode != 405 || resp.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("POST to /versions: %v %v", resp, err)
+	}
 	if resp, err := http.Post(h.http+"/ua/0.9/demo", "text/plain", strings.NewReader("x")); err != nil || resp.StatusCode != 410 {
 		t.Errorf("POST to a retired version: %v %v", resp, err)
 	}

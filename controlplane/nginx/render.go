@@ -7,10 +7,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sort"
 	"strings"
 	"text/template"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/templates"
@@ -59,7 +62,7 @@ func Render(o Options, versions []Version) (text []byte, generation string, err 
 	sort.Slice(sorted, func(i, j int) bool { return sorted[i].Name < sorted[j].Name })
 	data := map[string]any{
 		"Dir": o.Dir, "AccessLog": o.AccessLog, "HTTP": o.HTTP, "HTTPS": o.HTTPS, "User": o.User,
-		"Workers": o.Workers, "Connections": o.Connections, "FileLimit": 2*o.Connections + 64,
+		"Workers": o.Workers, "Connections": o.Connections, "FileLimit": fileLimit(o.Connections),
 		"Versions": sorted, "Buckets": buckets(), "CheckSocket": checkSocket(o), "Slots": filepath.Join(o.Run, "slots"),
 		"TenantPattern": names.TenantPattern + "|" + names.ProbeTenant, "Certificate": certificateDigest(o.Dir),
 	}
@@ -91,6 +94,16 @@ func checkOptions(o Options) error {
 		}
 	}
 	return nil
+}
+
+// fileLimit is what a worker needs, two descriptors a connection, as far as this process may grant it.
+func fileLimit(connections int) uint64 {
+	need := uint64(2*connections + 64)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && os.Geteuid() != 0 {
+		return min(need, limit.Max)
+	}
+	return need
 }
 
 type bucket struct{ Share, Name string }
