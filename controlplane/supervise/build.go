@@ -22,7 +22,7 @@ const (
 )
 
 // Describe runs `BUILD describe`, for 5 s at most, and checks the answer. Errors are *BuildError (not executable, not a build),
-// *plugin.ContractError or *names.Error.
+// which wraps the *plugin.ContractError or *names.Error that made it so.
 func Describe(ctx context.Context, path string) (plugin.Describe, error) {
 	var d plugin.Describe
 	out, tail, err := runBuild(ctx, path, "describe", nil, describeWithin)
@@ -39,7 +39,7 @@ func Describe(ctx context.Context, path string) (plugin.Describe, error) {
 		return d, bad("`describe` names no contract version")
 	}
 	if err := d.Check(); err != nil {
-		return d, fmt.Errorf("cannot use build %q: %w", path, err)
+		return d, &BuildError{Path: path, Reason: NotABuild, Detail: err.Error(), Cause: err}
 	}
 	return d, nil
 }

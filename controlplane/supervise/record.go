@@ -70,9 +70,11 @@ type BuildError struct {
 	Path   string
 	Reason BuildReason
 	Detail string
+	Cause  error    // the error Detail tells of, where there is one
 	Tail   []string // last lines of its stderr, safe to print
 }
 
 func (e *BuildError) Error() string {
 	return fmt.Sprintf("build %q: %s: %s", e.Path, e.Reason, e.Detail)
 }
+func (e *BuildError) Unwrap() error { return e.Cause }
