@@ -40,6 +40,42 @@ type NGEntry struct {
 	Mode   string `json:"mode"`
 }
 
+// NGSettings are a list's settings; they are part of its revisions. Whoever reads a value that he does not know takes the strictest.
+type NGSettings struct {
+	// Scopes are what the list judges: messages in channels of the kinds world, guild and direct, and NGScopeName. Empty: all.
+	Scopes []string `json:"scopes"`
+	// Include names the base lists that judge along with it. Nil stands for those that KMS brings along, empty for none.
+	Include []string `json:"include"`
+	// Spacing says when a Latin word with separators between its letters counts: one of the NGSpacing values.
+	Spacing string `json:"spacing"`
+	// LookAlikes says whether digits, symbols and letters of other scripts count for the Latin letters that they look like: NGOn or NGOff.
+	LookAlikes string `json:"look_alikes"`
+}
+
+// The values of NGSettings' fields.
+const (
+	NGScopeName = "name" // display names of users, names of channels
+
+	NGSpacingWord = "word" // if the whole begins and ends where words do: `s hit` is one, `push it` is not
+	NGSpacingAny  = "any"  // wherever it stands
+	NGSpacingOff  = "off"  // never
+
+	NGOn  = "on"
+	NGOff = "off"
+)
+
+// NGBase is the internal tenant whose lists any tenant may include.
+const NGBase = "_base"
+
+// NGList is a list at a revision. Words counts the entries, which a listing leaves out.
+type NGList struct {
+	Tenant, Name string
+	Revision     int64
+	Settings     NGSettings
+	Words        int
+	Entries      []NGEntry
+}
+
 // NGRevision is one change of a list. An entry that was changed stands in both Added and Removed.
 type NGRevision struct {
 	Revision        int64
