@@ -91,11 +91,11 @@ func testNGWords(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := ngword.Compile(entries)
+	m, err := ngword.Compile(store.NGList{Tenant: id, Name: "default", Entries: entries})
 	if err != nil {
 		return nil, err
 	}
-	r := m.Check(t.Text)
+	r := ngword.NewFilter(m).Check(t.Text)
 	verdict := NGVerdict{Action: string(r.Action), Text: r.Text, Hits: make([]NGHit, 0, len(r.Hits))}
 	for _, h := range r.Hits {
 		verdict.Hits = append(verdict.Hits, NGHit{Word: h.Word, Action: string(h.Action), Start: h.Start, End: h.End})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kmsctl/kms/runtime/envelope"
 	"github.com/kmsctl/kms/runtime/ngword"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 // compilers bounds how many NG lists are compiled at a time: one tenant's huge list leaves a core to the others.
@@ -18,7 +19,7 @@ type words struct {
 	ctx      context.Context
 	store    Store
 	log      *slog.Logger
-	matchers *cache[string, *ngword.Matcher]
+	matchers *cache[string, *ngword.Filter]
 	slots    chan struct{}
 
 	mu      sync.Mutex
@@ -29,22 +30,26 @@ type words struct {
 func newWords(ctx context.Context, st Store, log *slog.Logger) *words {
 	return &words{
 		ctx: ctx, store: st, log: log,
-		matchers: newCache[string, *ngword.Matcher](4096),
+		matchers: newCache[string, *ngword.Filter](4096),
 		slots:    make(chan struct{}, compilers),
 		running:  map[string]bool{},
 	}
 }
 
-func (w *words) matcher(ctx context.Context, tenant string) (*ngword.Matcher, error) {
-	return w.matchers.get(ctx, tenant, func(ctx context.Context) (*ngword.Matcher, error) { return w.compile(ctx, tenant) })
+func (w *words) matcher(ctx context.Context, tenant string) (*ngword.Filter, error) {
+	return w.matchers.get(ctx, tenant, func(ctx context.Context) (*ngword.Filter, error) { return w.compile(ctx, tenant) })
 }
 
-func (w *words) compile(ctx context.Context, tenant string) (*ngword.Matcher, error) {
+func (w *words) compile(ctx context.Context, tenant string) (*ngword.Filter, error) {
 	_, entries, err := w.store.NGList(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
-	return ngword.Compile(entries)
+	m, err := ngword.Compile(store.NGList{Tenant: tenant, Name: "default", Entries: entries})
+	if err != nil {
+		return nil, err
+	}
+	return ngword.NewFilter(m), nil
 }
 
 // changed renews a tenant's matcher in the background; an empty tenant renews all.

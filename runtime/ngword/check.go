@@ -2,9 +2,7 @@ package ngword
 
 import (
 	"slices"
-	"strings"
 	"unicode"
-	"unicode/utf8"
 )
 
 const (
@@ -12,96 +10,23 @@ const (
 	joinsAfter              // the letter ends a word, or another that was found follows
 )
 
-// Check judges a line. A line without hits costs no allocation. It takes time in proportion to the line.
-func (m *Matcher) Check(text string) Result {
-	res := Result{Text: text}
-	if len(m.patterns) == 0 {
-		return res
-	}
-	if len(text) > maxLine {
-		res.Action = actionNames[rejected]
-		return res
-	}
-	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
-	s.fold(text, m.symbols)
-	m.find(s)
-	if len(s.found) == 0 {
-		return res
-	}
-	m.dropUnjoined(s)
-	worst := severity(0)
-	masking := masker{text: text}
-	for _, f := range s.ordered() {
-		p := &m.patterns[f.pattern]
-		if p.allow || s.isAllowed(f) {
-			continue
-		}
-		h := Hit{Word: p.word, Action: actionNames[p.severity], Start: int(s.letters[f.first].start), End: int(s.letters[f.last].end)}
-		if m.runs[p.offset+uint32(p.runs)-1].long {
-			h.End = max(h.End, int(s.letters[f.last].longEnd))
-		}
-		worst = max(worst, p.severity)
-		if p.severity == masked {
-			masking.hide(h.Start, h.End)
-		}
-		if n := len(res.Hits); n == maxHits || n > 0 && res.Hits[n-1].End >= h.End && severityOf(res.Hits[n-1].Action) >= p.severity {
-			continue // told already, by the hit around it
-		}
-		res.Hits = append(res.Hits, h)
-	}
-	if len(res.Hits) > 0 {
-		res.Action = actionNames[worst]
-		res.Text = masking.String()
-	}
-	return res
-}
-
-// masker replaces each code point of the hits by a star. Hits come in the order of their starts.
-type masker struct {
-	text string
-	out  strings.Builder
-	done int // bytes of text that are in out
-}
-
-func (k *masker) hide(start, end int) {
-	if end <= k.done {
-		return
-	}
-	start = max(start, k.done)
-	k.out.WriteString(k.text[k.done:start])
-	for range utf8.RuneCountInString(k.text[start:end]) {
-		k.out.WriteByte('*')
-	}
-	k.done = end
-}
-
-func (k *masker) String() string {
-	if k.done == 0 {
-		return k.text
-	}
-	k.out.WriteString(k.text[k.done:])
-	return k.out.String()
-}
-
 // find collects the places at which a pattern stands, and what the allow entries cover.
-func (m *Matcher) find(s *scratch) {
-	s.found, s.allowed = s.found[:0], s.allowed[:0]
+func (m *Matcher) find(s *scratch, list int32) {
 	node := int32(0)
 	for i, r := range s.runs {
 		node = m.auto.step(node, r.r)
 		for n := node; n != 0; n = m.auto.dict[n] {
 			for p := m.auto.out[n]; p >= 0; p = m.patterns[p].next {
-				m.place(s, p, i)
+				m.place(s, span{pattern: p, list: list}, i)
 			}
 		}
 	}
 }
 
-// place checks that pattern p really stands in the runs that end with run e: enough of each letter, long vowels where the
+// place checks that the pattern of f really stands in the runs that end with run e: enough of each letter, long vowels where the
 // word has them, and nothing around it that makes it part of another word.
-func (m *Matcher) place(s *scratch, p int32, e int) {
-	pat := &m.patterns[p]
+func (m *Matcher) place(s *scratch, f span, e int) {
+	pat := &m.patterns[f.pattern]
 	want := m.runs[pat.offset : pat.offset+uint32(pat.runs)]
 	have := s.runs[e-len(want)+1 : e+1]
 	for i, w := range want {
@@ -113,9 +38,9 @@ func (m *Matcher) place(s *scratch, p int32, e int) {
 	case pat.allow:
 		s.placeAllow(pat, want, have)
 	case len(want) == 1:
-		s.placeSingle(pat, p, have[0])
+		s.placeSingle(pat, f, have[0])
 	default:
-		s.placeWord(pat, p, want, have)
+		s.placeWord(pat, f, want, have)
 	}
 }
 
@@ -160,11 +85,11 @@ func (s *scratch) allow(first, last int32) {
 	s.allowed[first] = max(s.allowed[first], last)
 }
 
-// isAllowed reports whether the place lies within an allowed one. ordered has made allowed rise.
+// isAllowed reports whether the place lies within an allowed one. order has made allowed rise.
 func (s *scratch) isAllowed(f span) bool { return len(s.allowed) > 0 && s.allowed[f.first] >= f.last }
 
 // placeSingle places a word of one letter, or of one letter repeated: as often as it fits into the run.
-func (s *scratch) placeSingle(pat *pattern, p int32, have run) {
+func (s *scratch) placeSingle(pat *pattern, f span, have run) {
 	n := int32(pat.letters)
 	for first := have.first; first+n-1 <= have.last; first += n {
 		last := first + n - 1
@@ -177,18 +102,20 @@ func (s *scratch) placeSingle(pat *pattern, p int32, have run) {
 				first = last + 1 - n
 				continue
 			}
-			s.found = append(s.found, span{first: first, last: last, pattern: p})
+			f.first, f.last = first, last
+			s.found = append(s.found, f)
 			first = last + 1 - n
 			continue
 		}
-		s.found = append(s.found, span{first: first, last: last, pattern: p})
+		f.first, f.last = first, last
+		s.found = append(s.found, f)
 	}
 }
 
 // placeWord chooses how much of the first and of the last run belongs to the word: in `this shit` only the second s does.
-func (s *scratch) placeWord(pat *pattern, p int32, want []patternRun, have []run) {
+func (s *scratch) placeWord(pat *pattern, f span, want []patternRun, have []run) {
 	head, tail := have[0], have[len(have)-1]
-	f := span{first: head.last - int32(want[0].count) + 1, last: tail.first + int32(want[len(want)-1].count) - 1, pattern: p}
+	f.first, f.last = head.last-int32(want[0].count)+1, tail.first+int32(want[len(want)-1].count)-1
 	if isWordy(pat.mode, head.r) {
 		for f.first > head.first && !s.beginsWord(f.first) {
 			f.first--
@@ -243,36 +170,36 @@ func (s *scratch) fits(i int32, begin bool, r rune) bool {
 }
 
 // dropUnjoined keeps, of the words that need a boundary, those that have one, or that are joined to others which have.
-func (m *Matcher) dropUnjoined(s *scratch) {
+func (f *Filter) dropUnjoined(s *scratch) {
 	s.joins = slices.Grow(s.joins[:0], len(s.letters)+1)[:len(s.letters)+1]
 	clear(s.joins)
 	slices.SortFunc(s.found, func(a, b span) int { return int(a.first - b.first) })
-	for _, f := range s.found {
-		if m.begins(s, f) {
-			s.joins[f.last+1] |= joinsBefore
+	for _, at := range s.found {
+		if f.begins(s, at) {
+			s.joins[at.last+1] |= joinsBefore
 		}
 	}
 	slices.SortFunc(s.found, func(a, b span) int { return int(b.last - a.last) })
 	kept := s.found[:0]
-	for _, f := range s.found {
-		if m.begins(s, f) && m.ends(s, f) {
-			s.joins[f.first] |= joinsAfter
-			kept = append(kept, f)
+	for _, at := range s.found {
+		if f.begins(s, at) && f.ends(s, at) {
+			s.joins[at.first] |= joinsAfter
+			kept = append(kept, at)
 		}
 	}
 	s.found = kept
 }
 
-func (m *Matcher) begins(s *scratch, f span) bool {
-	return !isWordy(m.patterns[f.pattern].mode, s.letters[f.first].r) || s.beginsWord(f.first) || s.joins[f.first]&joinsBefore != 0
+func (f *Filter) begins(s *scratch, at span) bool {
+	return !isWordy(f.pattern(at).mode, s.letters[at.first].r) || s.beginsWord(at.first) || s.joins[at.first]&joinsBefore != 0
 }
 
-func (m *Matcher) ends(s *scratch, f span) bool {
-	return f.suffix || !isWordy(m.patterns[f.pattern].mode, s.letters[f.last].r) || s.endsWord(f.last) || s.joins[f.last+1]&joinsAfter != 0
+func (f *Filter) ends(s *scratch, at span) bool {
+	return at.suffix || !isWordy(f.pattern(at).mode, s.letters[at.last].r) || s.endsWord(at.last) || s.joins[at.last+1]&joinsAfter != 0
 }
 
-// ordered is the places by where they begin, longer ones first, and makes allowed rise along the line.
-func (s *scratch) ordered() []span {
+// order sorts the places by where they begin, longer ones first, and makes allowed rise along the line.
+func (s *scratch) order() {
 	slices.SortFunc(s.found, func(a, b span) int {
 		if a.first != b.first {
 			return int(a.first - b.first)
@@ -282,7 +209,6 @@ func (s *scratch) ordered() []span {
 	for i := 1; i < len(s.allowed); i++ {
 		s.allowed[i] = max(s.allowed[i], s.allowed[i-1])
 	}
-	return s.found
 }
 
 // isWordy reports whether a word with this letter at its end needs a boundary there.

@@ -29,10 +29,10 @@ type Result struct {
 	Hits   []Hit
 }
 
-// Hit is one place where a word was found: Word as it stands in the list, Start and End in bytes of the original line,
+// Hit is one place where a word of a list was found: Word as it stands there, Start and End in bytes of the original line,
 // always on code points. Hits come in order of Start, 64 at most.
 type Hit struct {
-	Word       string
+	List, Word string
 	Action     string
 	Start, End int
 }
@@ -94,6 +94,7 @@ type pattern struct {
 
 // Matcher is a compiled list. It does not change and is safe for concurrent use.
 type Matcher struct {
+	list     string // its name
 	patterns []pattern
 	runs     []patternRun
 	auto     automaton
@@ -109,17 +110,17 @@ func (m *Matcher) Skipped() []string { return m.skipped }
 
 // Compile makes a Matcher of a list. An entry that holds nothing to look for (a zero-width space) is left out, since one
 // bad entry must not end the filtering; see Skipped. It is an error only for a word beyond all bounds of the store.
-func Compile(entries []store.NGEntry) (*Matcher, error) {
-	m := &Matcher{symbols: map[rune]bool{}}
+func Compile(list store.NGList) (*Matcher, error) {
+	m := &Matcher{list: list.Name, symbols: map[rune]bool{}}
 	foldTables() // before anything reads them
-	for _, e := range entries {
+	for _, e := range list.Entries {
 		m.keepSymbols(e.Word)
 	}
 	b := newBuilder()
 	s := &scratch{}
-	for _, e := range entries {
+	for _, e := range list.Entries {
 		if err := m.add(b, s, e); err != nil {
-			return nil, fmt.Errorf("cannot compile NG word %q: %v", e.Word, err)
+			return nil, fmt.Errorf("cannot compile NG list %q: word %.80q: %v", list.Name, e.Word, err)
 		}
 	}
 	m.auto = b.finish()
@@ -127,7 +128,7 @@ func Compile(entries []store.NGEntry) (*Matcher, error) {
 }
 
 func (m *Matcher) add(b *builder, s *scratch, e store.NGEntry) error {
-	s.fold(e.Word, m.symbols)
+	s.fold(e.Word, m.isSymbol)
 	if len(s.letters) == 0 {
 		m.skipped = append(m.skipped, e.Word)
 		return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,13 +27,15 @@ func allow(list ...string) (entries []store.NGEntry) {
 	return entries
 }
 
-func compile(t testing.TB, entries ...[]store.NGEntry) *Matcher {
+// compile is a filter of one list.
+func compile(t testing.TB, entries ...[]store.NGEntry) *Filter {
 	t.Helper()
-	var all []store.NGEntry
-	for _, e := range entries {
-		all = append(all, e...)
-	}
-	m, err := Compile(all)
+	return NewFilter(compileList(t, store.NGList{Name: "default", Entries: slices.Concat(entries...)}))
+}
+
+func compileList(t testing.TB, list store.NGList) *Matcher {
+	t.Helper()
+	m, err := Compile(list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +163,7 @@ func TestCheck_strongestActionWins(t *testing.T) {
 		}
 	}
 	r := m.Check("あ bbb aaa")
-	if len(r.Hits) != 2 || r.Hits[0] != (Hit{"bbb", "mask", 4, 7}) || r.Hits[1] != (Hit{"aaa", "flag", 8, 11}) || r.Text != "あ *** aaa" {
+	if len(r.Hits) != 2 || r.Hits[0] != (Hit{"default", "bbb", "mask", 4, 7}) || r.Hits[1] != (Hit{"default", "aaa", "flag", 8, 11}) || r.Text != "あ *** aaa" {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -176,14 +179,15 @@ func TestCheck_sameWordTwiceInTheListKeepsTheStrongest(t *testing.T) {
 }
 
 func TestCompile_leavesOutWhatCannotBeSeen(t *testing.T) {
-	m := compile(t, words("reject", "auto", "\u200b", "damn"))
-	if got := m.Skipped(); len(got) != 1 || got[0] != "\u200b" {
+	list := compileList(t, store.NGList{Entries: words("reject", "auto", "\u200b", "damn")})
+	m := NewFilter(list)
+	if got := list.Skipped(); len(got) != 1 || got[0] != "\u200b" {
 		t.Errorf("skipped %q", got)
 	}
 	if m.Check("damn").Action != "reject" || m.Check("a\u200bb").Action != "" {
 		t.Error("the rest of the list does not work")
 	}
-	if _, err := Compile(words("reject", "auto", strings.Repeat("a", maxWord+1))); err == nil {
+	if _, err := Compile(store.NGList{Entries: words("reject", "auto", strings.Repeat("a", maxWord+1))}); err == nil {
 		t.Error("a word beyond all bounds compiles")
 	}
 }
@@ -228,11 +232,11 @@ func FuzzCheck(f *testing.F) {
 		f.Add("damn\nバカ\n🌱\nab\na\nビール", "abab\nそばかす", s)
 	}
 	f.Fuzz(func(t *testing.T, list, exceptions, line string) {
-		m, err := Compile(append(words("mask", "auto", strings.Split(list, "\n")...), allow(strings.Split(exceptions, "\n")...)...))
+		m, err := Compile(store.NGList{Entries: append(words("mask", "auto", strings.Split(list, "\n")...), allow(strings.Split(exceptions, "\n")...)...)})
 		if err != nil {
 			return
 		}
-		r := m.Check(line)
+		r := NewFilter(m).Check(line)
 		runes, masked := []rune(line), []rune(r.Text)
 		if utf8.ValidString(line) && len(runes) != len(masked) {
 			t.Fatalf("%q became %q", line, r.Text)
@@ -279,11 +283,11 @@ func FuzzFound(f *testing.F) {
 	f.Add("ass", "cl", "ify")
 	f.Add("ß", "s", "s")
 	f.Fuzz(func(t *testing.T, word, before, after string) {
-		m, err := Compile(words("reject", "substring", word))
+		m, err := Compile(store.NGList{Entries: words("reject", "substring", word)})
 		if err != nil || len(m.Skipped()) > 0 || !utf8.ValidString(word) {
 			return
 		}
-		if r := m.Check(before + " " + word + " " + after); r.Action != "reject" {
+		if r := NewFilter(m).Check(before + " " + word + " " + after); r.Action != "reject" {
 			t.Fatalf("%q is not found after %q", word, before)
 		}
 	})

@@ -20,7 +20,8 @@ type run struct {
 type span struct {
 	first, last int32
 	pattern     int32
-	suffix      bool // ends before the ending of a longer word
+	list        int32 // of the filter
+	suffix      bool  // ends before the ending of a longer word
 }
 
 // scratch is the memory of one Check.
@@ -33,7 +34,7 @@ type scratch struct {
 }
 
 // fold reads a line into letters and runs.
-func (s *scratch) fold(text string, symbols map[rune]bool) {
+func (s *scratch) fold(text string, isSymbol func(rune) bool) {
 	s.letters, s.runs = s.letters[:0], s.runs[:0]
 	gap := false
 	for i, r := range text {
@@ -43,7 +44,7 @@ func (s *scratch) fold(text string, symbols map[rune]bool) {
 		}
 		end := int32(i) + size(text, i, r)
 		if c < 0 {
-			if c = s.special(c, r, end, gap, symbols); c == 0 {
+			if c = s.special(c, r, end, gap, isSymbol); c == 0 {
 				continue
 			}
 			if c == isSeparator {
@@ -86,8 +87,8 @@ func size(text string, i int, r rune) int32 {
 
 // special deals with what is no letter by itself. It returns 0 when there is nothing more to do, isSeparator, or the letter
 // (or letters) after all. gap tells that separators stand before it.
-func (s *scratch) special(c int32, r rune, end int32, gap bool, symbols map[rune]bool) int32 {
-	if symbols[r] {
+func (s *scratch) special(c int32, r rune, end int32, gap bool, isSymbol func(rune) bool) int32 {
+	if isSymbol(r) {
 		return r
 	}
 	if (c == isLong || c == isSeparator && isWave(r)) && len(s.letters) > 0 {
@@ -161,3 +162,5 @@ func (m *Matcher) keepSymbols(word string) {
 		}
 	}
 }
+
+func (m *Matcher) isSymbol(r rune) bool { return m.symbols[r] }
