@@ -3,8 +3,6 @@ package api
 import (
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/kmsctl/kms/runtime/ngword"
 	"github.com/kmsctl/kms/runtime/store"
@@ -17,12 +15,12 @@ func getNGWords(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	revision, entries, err := c.Store().NGList(c.ctx, id)
+	stored, err := c.Store().NGRead(c.ctx, id, store.NGDefault)
 	if err != nil {
 		return nil, err
 	}
-	list := NGList{Tenant: id, Revision: revision, Words: make([]NGWord, 0, len(entries))}
-	for _, e := range entries {
+	list := NGList{Tenant: id, Revision: stored.Revision, Words: make([]NGWord, 0, len(stored.Entries))}
+	for _, e := range stored.Entries {
 		list.Words = append(list.Words, NGWord{Word: e.Word, Kind: e.Kind, Action: e.Action, Mode: e.Mode})
 	}
 	return list, nil
@@ -52,27 +50,20 @@ func patchNGWords(c *call) (any, error) {
 	if change.Base != nil {
 		base = *change.Base
 	}
-	revision, err := c.Store().NGChange(c.ctx, id, base, entries, change.Remove, c.who, c.message)
-	return NGList{Tenant: id, Revision: revision, Words: some(change.Add)}, err
+	done, err := c.Store().NGChange(c.ctx, store.NGEdit{
+		Tenant: id, Base: base, Author: c.who, Message: c.message, Add: entries, Remove: change.Remove,
+	})
+	return NGList{Tenant: id, Revision: done.Revision, Words: some(change.Add)}, err
 }
 
 // ngEntry checks a word before the store does, to say what is wrong as a mistake of the caller's. What is left out the store
 // fills in.
 func ngEntry(w NGWord) (store.NGEntry, error) {
-	if strings.TrimSpace(w.Word) != w.Word || w.Word == "" || !utf8.ValidString(w.Word) || utf8.RuneCountInString(w.Word) > store.MaxNGWord ||
-		strings.ContainsFunc(w.Word, unicode.IsControl) {
-		return store.NGEntry{}, badRequest("bad NG word %q: want 1 to %d characters, no control characters, no space at the ends", clip(w.Word, 80), store.MaxNGWord)
+	e := store.NGEntry{Word: w.Word, Kind: w.Kind, Action: w.Action, Mode: w.Mode}
+	if err := e.Check(); err != nil {
+		return e, badRequest("%v", err)
 	}
-	if err := oneOf("kind", w.Kind, "", store.NGWord, store.NGAllow); err != nil {
-		return store.NGEntry{}, err
-	}
-	if err := oneOf("action", w.Action, "", store.NGReject, store.NGMask, store.NGFlag, store.NGShadow); err != nil {
-		return store.NGEntry{}, err
-	}
-	if err := oneOf("mode", w.Mode, "", store.NGModeAuto, store.NGModeWord, store.NGModeSubstring); err != nil {
-		return store.NGEntry{}, err
-	}
-	return store.NGEntry{Word: w.Word, Kind: w.Kind, Action: w.Action, Mode: w.Mode}, nil
+	return e, nil
 }
 
 func testNGWords(c *call) (any, error) {
@@ -87,11 +78,11 @@ func testNGWords(c *call) (any, error) {
 	if len(t.Text) > maxNGText {
 		return nil, badRequest("bad text: want at most %d bytes", maxNGText)
 	}
-	_, entries, err := c.Store().NGList(c.ctx, id)
+	list, err := c.Store().NGRead(c.ctx, id, store.NGDefault)
 	if err != nil {
 		return nil, err
 	}
-	m, err := ngword.Compile(store.NGList{Tenant: id, Name: "default", Entries: entries})
+	m, err := ngword.Compile(list)
 	if err != nil {
 		return nil, err
 	}

@@ -171,12 +171,13 @@ func (d *Daemon) demoChannels(ctx context.Context) error {
 			return err
 		}
 	}
-	_, words, err := d.Store().NGList(ctx, demoTenant)
-	if err != nil || len(words) > 0 {
+	list, err := d.Store().NGRead(ctx, demoTenant, store.NGDefault)
+	if err != nil || list.Revision > 0 {
 		return err
 	}
-	_, err = d.Store().NGChange(ctx, demoTenant, -1, []store.NGEntry{
-		{Word: "ばか", Kind: "word", Action: "mask", Mode: "auto"}, {Word: "spam", Kind: "word", Action: "reject", Mode: "auto"},
-	}, nil, "kmsctl up", "words to try on the chat page")
+	_, err = d.Store().NGChange(ctx, store.NGEdit{
+		Tenant: demoTenant, Base: -1, Author: "kmsctl up", Message: "words to try on the chat page",
+		Add: []store.NGEntry{{Word: "ばか", Action: store.NGMask}, {Word: "spam", Action: store.NGReject}},
+	})
 	return err
 }

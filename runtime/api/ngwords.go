@@ -3,8 +3,6 @@ package api
 import (
 	"cmp"
 	"errors"
-	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/kmsctl/kms/runtime/chat"
@@ -60,14 +58,14 @@ func (e edit) check() error {
 }
 
 func getNGWords(c *call) (answer, error) {
-	revision, words, err := c.store.NGList(c.ctx, c.tenant)
+	list, err := c.store.NGRead(c.ctx, c.tenant, store.NGDefault)
 	if err != nil {
 		return answer{}, err
 	}
-	if words == nil {
-		words = []store.NGEntry{}
+	if list.Entries == nil {
+		list.Entries = []store.NGEntry{}
 	}
-	return ok(ngList{revision, words})
+	return ok(ngList{list.Revision, list.Entries})
 }
 
 // putNGWords makes the list hold exactly the given words.
@@ -82,7 +80,9 @@ func putNGWords(c *call) (answer, error) {
 	if err := cmp.Or(in.check(), checkWords(*in.Words)); err != nil {
 		return answer{}, err
 	}
-	return c.revised(c.store.NGReplace(c.ctx, c.tenant, in.base(), *in.Words, c.author(), in.Message))
+	return c.revised(c.store.NGChange(c.ctx, store.NGEdit{
+		Tenant: c.tenant, Base: in.base(), Author: c.author(), Message: in.Message, Replace: in.Words,
+	}))
 }
 
 // patchNGWords adds and removes words, so that a list may grow beyond what one body holds.
@@ -94,10 +94,12 @@ func patchNGWords(c *call) (answer, error) {
 	if err := cmp.Or(in.check(), checkWords(in.Add)); err != nil {
 		return answer{}, err
 	}
-	return c.revised(c.store.NGChange(c.ctx, c.tenant, in.base(), in.Add, in.Remove, c.author(), in.Message))
+	return c.revised(c.store.NGChange(c.ctx, store.NGEdit{
+		Tenant: c.tenant, Base: in.base(), Author: c.author(), Message: in.Message, Add: in.Add, Remove: in.Remove,
+	}))
 }
 
-func (c *call) revised(revision int64, err error) (answer, error) {
+func (c *call) revised(done store.NGChanged, err error) (answer, error) {
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		return answer{}, chat.Errorf(codeConflict, "the list has another revision by now: read it again")
@@ -105,7 +107,7 @@ func (c *call) revised(revision int64, err error) (answer, error) {
 		return answer{}, err
 	}
 	c.chat.Changed()
-	return ok(revised{revision})
+	return ok(revised{done.Revision})
 }
 
 // author is who a revision of the list names.
@@ -119,15 +121,8 @@ func checkWords(words []store.NGEntry) error {
 			return badRequest("the word %q stands there twice", clip(w.Word))
 		}
 		seen[w.Word] = true
-		if w.Word == "" || strings.TrimSpace(w.Word) != w.Word || utf8.RuneCountInString(w.Word) > store.MaxNGWord ||
-			strings.ContainsFunc(w.Word, unicode.IsControl) {
-			return badRequest("bad word %q: want 1 to %d characters, no control characters, no blank at the ends", clip(w.Word), store.MaxNGWord)
-		}
-		err := cmp.Or(oneOf("kind", w.Kind, "", store.NGWord, store.NGAllow),
-			oneOf("action", w.Action, "", store.NGReject, store.NGMask, store.NGFlag, store.NGShadow),
-			oneOf("mode", w.Mode, "", store.NGModeAuto, store.NGModeWord, store.NGModeSubstring))
-		if err != nil {
-			return err
+		if err := w.Check(); err != nil {
+			return badRequest("%v", err)
 		}
 	}
 	return nil

@@ -257,7 +257,7 @@ func TestNGWords_nameTheKeyAsAuthor(t *testing.T) {
 	w.must(t, 200, "PUT", "ngwords", `{"words":[{"word":"darn"}],"message":"why"}`)
 	keys, err := w.store.Keys(t.Context(), "demo")
 	check(t, err)
-	history, err := w.store.NGHistory(t.Context(), "demo")
+	history, err := w.store.NGHistory(t.Context(), "demo", store.NGDefault)
 	check(t, err)
 	if len(history) != 1 || history[0].Author != "api key "+keys[0].ID || history[0].Message != "why" {
 		t.Errorf("%+v", history)
@@ -272,9 +272,9 @@ func TestNGWords_refusedOnesLeaveTheListAlone(t *testing.T) {
 		if got := w.must(t, 200, "PATCH", "ngwords", `{"add":[{"word":"a"}]}`).Body; got != `{"revision":1}` {
 			t.Errorf("nothing new: %s", got)
 		}
-		_, list, err := w.store.NGList(t.Context(), "demo")
+		list, err := w.store.NGRead(t.Context(), "demo", store.NGDefault)
 		check(t, err)
-		if len(list) != 4 || list[0] != (store.NGEntry{Word: "A", Kind: "word", Action: "reject", Mode: "auto"}) {
+		if len(list.Entries) != 4 || list.Entries[0] != (store.NGEntry{Word: "A", Kind: "word", Action: "reject", Mode: "auto"}) {
 			t.Errorf("%+v", list)
 		}
 	})

@@ -37,7 +37,7 @@ type Store interface {
 	TouchKey(ctx context.Context, k store.APIKey) error
 	Channel(ctx context.Context, tenant, id string) (store.Channel, error)
 	IsMember(ctx context.Context, channelPK int64, user string) (bool, error)
-	NGList(ctx context.Context, tenant string) (int64, []store.NGEntry, error)
+	NGRead(ctx context.Context, tenant, list string) (store.NGList, error)
 }
 
 // Log is what the service needs of the message log.

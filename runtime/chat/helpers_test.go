@@ -23,7 +23,7 @@ func addWords(t testing.TB, st *store.Store, pairs ...string) {
 	for i := 0; i < len(pairs); i += 2 {
 		entries = append(entries, store.NGEntry{Word: pairs[i], Kind: "word", Action: pairs[i+1], Mode: "auto"})
 	}
-	_, err := st.NGChange(t.Context(), "demo", -1, entries, nil, "test", "")
+	_, err := st.NGChange(t.Context(), store.NGEdit{Tenant: "demo", Base: -1, Author: "test", Add: entries})
 	check(t, err)
 }
 

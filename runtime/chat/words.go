@@ -41,11 +41,11 @@ func (w *words) matcher(ctx context.Context, tenant string) (*ngword.Filter, err
 }
 
 func (w *words) compile(ctx context.Context, tenant string) (*ngword.Filter, error) {
-	_, entries, err := w.store.NGList(ctx, tenant)
+	list, err := w.store.NGRead(ctx, tenant, store.NGDefault)
 	if err != nil {
 		return nil, err
 	}
-	m, err := ngword.Compile(store.NGList{Tenant: tenant, Name: "default", Entries: entries})
+	m, err := ngword.Compile(list)
 	if err != nil {
 		return nil, err
 	}

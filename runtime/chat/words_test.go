@@ -31,12 +31,14 @@ type slowList struct {
 	let   chan struct{}
 }
 
-func (s *slowList) NGList(context.Context, string) (int64, []store.NGEntry, error) {
+func (s *slowList) NGRead(context.Context, string, string) (store.NGList, error) {
 	n := s.calls.Add(1)
 	if n > 1 {
 		<-s.let
 	}
-	return int64(n), []store.NGEntry{{Word: "w" + strconv.Itoa(int(n)), Kind: "word", Action: "reject", Mode: "substring"}}, nil
+	return store.NGList{Revision: int64(n), Entries: []store.NGEntry{
+		{Word: "w" + strconv.Itoa(int(n)), Kind: "word", Action: "reject", Mode: "substring"},
+	}}, nil
 }
 
 func TestNGWords_oldListServesUntilTheNewOneIsCompiled(t *testing.T) {

@@ -21,6 +21,7 @@ var (
 	ErrExists      = errors.New("exists already")
 	ErrConflict    = errors.New("changed in the meantime")
 	ErrInUse       = errors.New("in use")
+	ErrLimit       = errors.New("limit reached")
 	ErrExpired     = errors.New("expired")
 	ErrUnavailable = errors.New("database unavailable") // away, locked out or full; trying again later is right
 	ErrSchemaNewer = errors.New("database schema is newer than this program")
@@ -44,7 +45,7 @@ func Wrap(err error) error {
 }
 
 func isOurs(err error) bool {
-	for _, ours := range []error{ErrNotFound, ErrExists, ErrConflict, ErrInUse, ErrExpired, ErrUnavailable, ErrSchemaNewer} {
+	for _, ours := range []error{ErrNotFound, ErrExists, ErrConflict, ErrInUse, ErrLimit, ErrExpired, ErrUnavailable, ErrSchemaNewer} {
 		if errors.Is(err, ours) {
 			return true
 		}

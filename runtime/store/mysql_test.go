@@ -75,7 +75,7 @@ func TestMySQL_awayIsUnavailable(t *testing.T) {
 			"write":   s.Write(shortly(t), func(*Tx) error { return nil }),
 			"read":    func() error { _, err := s.Tenant(shortly(t), "demo"); return err }(),
 			"list":    func() error { _, err := s.Tenants(shortly(t)); return err }(),
-			"words":   func() error { _, _, err := s.NGList(shortly(t), "demo"); return err }(),
+			"words":   func() error { _, err := s.NGRead(shortly(t), "demo", NGDefault); return err }(),
 			"migrate": s.Migrate(shortly(t)),
 		} {
 			if !errors.Is(err, ErrUnavailable) {

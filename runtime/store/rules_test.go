@@ -61,7 +61,7 @@ func TestRules_missingThingsAreNotFound(t *testing.T) {
 		_, noLink := s.Link(ctx, "nothing")
 		_, noKeyTenant := s.CreateKey(ctx, "nobody", "", hash(1))
 		_, noChannelTenant := s.CreateChannel(ctx, Channel{Tenant: "nobody", ID: "c"})
-		_, noNGTenant := s.NGChange(ctx, "nobody", -1, []NGEntry{{Word: "x"}}, nil, "", "")
+		_, noNGTenant := s.NGChange(ctx, NGEdit{Tenant: "nobody", Base: -1, Add: []NGEntry{{Word: "x"}}})
 		_, noUpdate := s.PutRelease(ctx, Release{ID: 999, Version: "1.0", Kind: ReleaseDeploy, State: ReleaseDone})
 		for what, err := range map[string]error{
 			"tenant": noTenant, "channel": noChannel, "members": noMembers, "user": noUser, "version": noVersion, "build": noBuild,

@@ -84,20 +84,26 @@ CREATE TABLE IF NOT EXISTS messages (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS ng_lists (
-    tenant   VARCHAR(64) NOT NULL,
-    name     VARCHAR(64) NOT NULL,
-    revision BIGINT NOT NULL,
+    tenant     VARCHAR(64) NOT NULL,
+    name       VARCHAR(64) NOT NULL,
+    revision   BIGINT NOT NULL,
+    words      INT NOT NULL,
+    settings   TEXT NOT NULL,
+    editor     VARCHAR(64) NOT NULL,
+    edit_until BIGINT NOT NULL,
     PRIMARY KEY (tenant, name)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS ng_entries (
-    tenant VARCHAR(64) NOT NULL,
-    list   VARCHAR(64) NOT NULL,
-    word   VARCHAR(128) NOT NULL,
-    kind   VARCHAR(16) NOT NULL,
-    action VARCHAR(16) NOT NULL,
-    mode   VARCHAR(16) NOT NULL,
-    PRIMARY KEY (tenant, list, word)
+    tenant  VARCHAR(64) NOT NULL,
+    list    VARCHAR(64) NOT NULL,
+    word    VARCHAR(128) NOT NULL,
+    added   BIGINT NOT NULL,
+    removed BIGINT NOT NULL,
+    kind    VARCHAR(16) NOT NULL,
+    action  VARCHAR(16) NOT NULL,
+    mode    VARCHAR(16) NOT NULL,
+    PRIMARY KEY (tenant, list, word, added)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS ng_revisions (
@@ -107,8 +113,9 @@ CREATE TABLE IF NOT EXISTS ng_revisions (
     author   VARCHAR(255) NOT NULL,
     message  TEXT NOT NULL,
     at       BIGINT NOT NULL,
-    added    LONGTEXT NOT NULL,
-    removed  LONGTEXT NOT NULL,
+    added    INT NOT NULL,
+    removed  INT NOT NULL,
+    settings TEXT NOT NULL,
     PRIMARY KEY (tenant, list, revision)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 

@@ -9,10 +9,10 @@ INSERT INTO members (channel_pk, user, tenant, created_at) VALUES (7, 'u', 'demo
 INSERT INTO messages (channel_pk, seq, id, user, kind, at, body)
     VALUES (7, 1, '01ARZ3NDEKTSV4RRFFQ69G5FAV', 'u', 'say', 1700000000000, '{}'),
     (7, 2, '01ARZ3NDEKTSV4RRFFQ69G5FAW', 'u', 'say', 1700000000001, '{"text":"やあ"}');
-INSERT INTO ng_lists (tenant, name, revision) VALUES ('demo', 'default', 1);
-INSERT INTO ng_entries (tenant, list, word, kind, action, mode) VALUES ('demo', 'default', 'ばか', 'word', 'mask', 'auto');
-INSERT INTO ng_revisions (tenant, list, revision, author, message, at, added, removed)
-    VALUES ('demo', 'default', 1, 'ann', '', 1700000000000, '[{"word":"ばか","kind":"word","action":"mask","mode":"auto"}]', 'null');
+INSERT INTO ng_lists (tenant, name, revision, words, settings, editor, edit_until) VALUES ('demo', 'default', 1, 1, '', '', 0);
+INSERT INTO ng_entries (tenant, list, word, added, removed, kind, action, mode) VALUES ('demo', 'default', 'ばか', 1, 0, 'word', 'mask', 'auto');
+INSERT INTO ng_revisions (tenant, list, revision, author, message, at, added, removed, settings)
+    VALUES ('demo', 'default', 1, 'ann', '', 1700000000000, 1, 0, '');
 UPDATE changes_head SET epoch = 'changes', n = 3 WHERE id = 1;
 INSERT INTO changes (n, tenant, kind, subject, detail, at) VALUES (3, 'demo', 'ngword', 'default', '', 1700000000000);
 INSERT INTO versions (name, state, build, message, updated_at) VALUES ('1.0', 'live', '0000000000000000000000000000000000000000000000000000000000000003', '', 1700000000000);

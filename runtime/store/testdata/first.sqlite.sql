@@ -82,20 +82,26 @@ CREATE TABLE messages (
 );
 
 CREATE TABLE ng_lists (
-    tenant   TEXT NOT NULL,
-    name     TEXT NOT NULL,
-    revision INTEGER NOT NULL,
+    tenant     TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    revision   INTEGER NOT NULL,
+    words      INTEGER NOT NULL,
+    settings   TEXT NOT NULL,
+    editor     TEXT NOT NULL,
+    edit_until INTEGER NOT NULL,
     PRIMARY KEY (tenant, name)
 ) WITHOUT ROWID;
 
 CREATE TABLE ng_entries (
-    tenant TEXT NOT NULL,
-    list   TEXT NOT NULL,
-    word   TEXT NOT NULL,
-    kind   TEXT NOT NULL,
-    action TEXT NOT NULL,
-    mode   TEXT NOT NULL,
-    PRIMARY KEY (tenant, list, word)
+    tenant  TEXT NOT NULL,
+    list    TEXT NOT NULL,
+    word    TEXT NOT NULL,
+    added   INTEGER NOT NULL,
+    removed INTEGER NOT NULL,
+    kind    TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    mode    TEXT NOT NULL,
+    PRIMARY KEY (tenant, list, word, added)
 ) WITHOUT ROWID;
 
 CREATE TABLE ng_revisions (
@@ -105,8 +111,9 @@ CREATE TABLE ng_revisions (
     author   TEXT NOT NULL,
     message  TEXT NOT NULL,
     at       INTEGER NOT NULL,
-    added    TEXT NOT NULL,
-    removed  TEXT NOT NULL,
+    added    INTEGER NOT NULL,
+    removed  INTEGER NOT NULL,
+    settings TEXT NOT NULL,
     PRIMARY KEY (tenant, list, revision)
 );
 

@@ -118,9 +118,9 @@ func fill(t testing.TB, st *store.Store) {
 		must(t, err)
 	}
 	must(t, st.AddMember(ctx, Tenant, "guild-7", "aki"))
-	_, err = st.NGChange(ctx, Tenant, -1, []store.NGEntry{
+	_, err = st.NGChange(ctx, store.NGEdit{Tenant: Tenant, Base: -1, Author: "test", Add: []store.NGEntry{
 		{Word: "darn", Action: "reject"}, {Word: "heck", Action: "mask"},
-	}, nil, "test", "")
+	}})
 	must(t, err)
 }
 

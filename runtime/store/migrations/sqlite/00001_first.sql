@@ -79,23 +79,33 @@ CREATE TABLE messages (
     UNIQUE (channel_pk, seq)
 );
 
+-- A large edit is written in small transactions by one editor at a time; its rows carry the next revision, which nobody reads
+-- before the last transaction raises ng_lists.revision. settings is empty while nobody has changed them.
 CREATE TABLE ng_lists (
-    tenant   TEXT NOT NULL,
-    name     TEXT NOT NULL,
-    revision INTEGER NOT NULL,
+    tenant     TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    revision   INTEGER NOT NULL,
+    words      INTEGER NOT NULL,
+    settings   TEXT NOT NULL,
+    editor     TEXT NOT NULL,
+    edit_until INTEGER NOT NULL,
     PRIMARY KEY (tenant, name)
 ) WITHOUT ROWID;
 
+-- An entry stands in the revisions from added up to the one before removed; removed is 0 while it is still there.
 CREATE TABLE ng_entries (
-    tenant TEXT NOT NULL,
-    list   TEXT NOT NULL,
-    word   TEXT NOT NULL,
-    kind   TEXT NOT NULL,
-    action TEXT NOT NULL,
-    mode   TEXT NOT NULL,
-    PRIMARY KEY (tenant, list, word)
+    tenant  TEXT NOT NULL,
+    list    TEXT NOT NULL,
+    word    TEXT NOT NULL,
+    added   INTEGER NOT NULL,
+    removed INTEGER NOT NULL,
+    kind    TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    mode    TEXT NOT NULL,
+    PRIMARY KEY (tenant, list, word, added)
 ) WITHOUT ROWID;
 
+-- added and removed count entries; settings is empty where the revision did not change them.
 CREATE TABLE ng_revisions (
     tenant   TEXT NOT NULL,
     list     TEXT NOT NULL,
@@ -103,8 +113,9 @@ CREATE TABLE ng_revisions (
     author   TEXT NOT NULL,
     message  TEXT NOT NULL,
     at       INTEGER NOT NULL,
-    added    TEXT NOT NULL,
-    removed  TEXT NOT NULL,
+    added    INTEGER NOT NULL,
+    removed  INTEGER NOT NULL,
+    settings TEXT NOT NULL,
     PRIMARY KEY (tenant, list, revision)
 );
 
