@@ -10,6 +10,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/controlplane/supervise"
 	"github.com/kmsctl/kms/runtime/store"
@@ -45,8 +46,10 @@ func (d *Daemon) takeOff(ctx context.Context, release controlplane.Release) (*fl
 		return nil, err
 	}
 	purpose := fmt.Sprintf("%s of %s by %s", release.Kind, release.Version, release.Who)
+	failpoint.Reach(failpoint.BeforeLease)
 	err = d.Store().AcquireLease(ctx, leaseName(release.Version), d.holder, purpose, leaseTTL)
 	if err == nil {
+		failpoint.Reach(failpoint.LeaseTaken)
 		if err = f.writeDown(ctx); err == nil {
 			return f, nil
 		}
@@ -68,11 +71,16 @@ func (f *flight) writeDown(ctx context.Context) error {
 	if err := f.d.writeLedger(ctx, &release); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.LedgerBegun)
 	f.d.mu.Lock()
 	f.record.Release.ID = release.ID
 	record := f.record
 	f.d.mu.Unlock()
-	return f.d.host.PutFlight(record)
+	if err := f.d.host.PutFlight(record); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.FlightWritten)
+	return nil
 }
 
 // claim makes sure of one release per version in this process, before the lease does so between hosts.
@@ -123,7 +131,9 @@ func (f *flight) step(name string, run func() (string, error)) error {
 	f.update(func(r *hostdb.Flight) {
 		r.Release.Steps = append(r.Release.Steps, controlplane.Step{Name: name, State: "running", At: began})
 	})
+	failpoint.Begun(name)
 	message, err := run()
+	failpoint.Ended(name)
 	f.update(func(r *hostdb.Flight) {
 		step := &r.Release.Steps[len(r.Release.Steps)-1]
 		step.State, step.Message, step.Took = "done", message, time.Since(began)
@@ -172,6 +182,7 @@ func (f *flight) end(ctx context.Context, err error) {
 		}
 		r.Undo = undo(*r)
 	})
+	failpoint.Reach(failpoint.EndWritten)
 	release := f.release()
 	if err := f.d.entered(ctx, f.record.ID, release); err != nil {
 		f.d.log.Error("cannot write the ledger; tried again until it is there", "release", release.ID, "error", err)
@@ -190,8 +201,14 @@ func (d *Daemon) entered(ctx context.Context, flight string, r controlplane.Rele
 	if err := d.writeLedger(ctx, &r); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.LedgerEnded)
 	d.logError("release the lease", d.Store().ReleaseLease(ctx, leaseName(r.Version), d.holder)) // it ends by itself
-	return d.host.DeleteFlight(flight)
+	failpoint.Reach(failpoint.LeaseReleased)
+	if err := d.host.DeleteFlight(flight); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.FlightForgotten)
+	return nil
 }
 
 // explain turns what went wrong into what an operator reads: the kind decides the exit code.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/supervise"
 	"github.com/kmsctl/kms/runtime/plugin/pb"
 )
@@ -85,8 +86,10 @@ func (in *instance) bringUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.ProcessStarted)
 	// Written down before Configure: an unconfigured child whose control plane dies leaves by itself, a configured one does not.
 	if err = in.d.host.PutProcess(in.name(), proc.Record()); err == nil {
+		failpoint.Reach(failpoint.ProcessWritten)
 		err = in.configure(ctx, proc)
 	}
 	if err != nil {
@@ -94,6 +97,7 @@ func (in *instance) bringUp(ctx context.Context) error {
 		tail, _ := supervise.TailLog(in.d.home.Log(in.version, in.set, in.role), 5)
 		return &supervise.StartError{What: fmt.Sprintf("%s of set %q", in.role, in.set), Cause: err, Tail: tail}
 	}
+	failpoint.Reach(failpoint.ProcessConfigured)
 	in.took(proc)
 	in.poll(ctx) // or status would call the bus degraded until the next round
 	return nil
@@ -329,6 +333,7 @@ func (in *instance) stop(ctx context.Context) error {
 	if err := proc.Stop(ctx, stopWithin); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.ProcessStopped)
 	in.mu.Lock()
 	in.proc, in.state = nil, controlplane.InstanceStopped
 	in.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/runtime/store"
 )
@@ -136,6 +137,7 @@ func (f *flight) startNew(ctx context.Context) (string, error) {
 	}
 	id := newSetID()
 	f.update(func(h *hostdb.Flight) { h.Set, h.Warm = id, false })
+	failpoint.Reach(failpoint.SetChosen)
 	f.new = nil
 	s, err := f.d.startSet(ctx, hostdb.Set{
 		ID: id, Version: r.Version, Build: r.Build, Label: r.Label, State: controlplane.SetStarting, StartedAt: time.Now(),
@@ -166,11 +168,13 @@ func (f *flight) kept(err, undoing error) error {
 func (f *flight) swapToNew(ctx context.Context) error {
 	version := f.record.Release.Version
 	f.update(func(h *hostdb.Flight) { h.Swapped = true })
+	failpoint.Reach(failpoint.SwapIntended)
 	err := f.step("swap", func() (string, error) {
 		err := f.d.updateSet(f.new, func(h *hostdb.Set) { h.State = controlplane.SetServing })
 		if err != nil {
 			return "", err
 		}
+		failpoint.Reach(failpoint.SetServing)
 		return "", f.d.route(hostdb.Route{Version: version, State: controlplane.Live, Stable: f.new.ID})
 	})
 	if err != nil || !f.record.NewName() {
@@ -189,7 +193,9 @@ func (f *flight) wantBuild(ctx context.Context) error {
 	return f.step("ledger", func() (string, error) {
 		ctx, cancel := asking(ctx)
 		defer cancel()
-		return "", f.d.Store().PutVersion(ctx, store.Version{Name: r.Version, State: store.VersionLive, Build: r.Build})
+		err := f.d.Store().PutVersion(ctx, store.Version{Name: r.Version, State: store.VersionLive, Build: r.Build})
+		failpoint.Reach(failpoint.VersionWritten)
+		return "", err
 	})
 }
 

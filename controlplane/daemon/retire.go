@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/runtime/store"
@@ -63,7 +64,9 @@ func (f *flight) retire(ctx context.Context) error {
 		err = f.step("ledger", func() (string, error) {
 			ctx, cancel := asking(ctx)
 			defer cancel()
-			return "", f.d.Store().PutVersion(ctx, store.Version{Name: r.Version, State: store.VersionRetired, Build: r.Build, Message: r.Message})
+			err := f.d.Store().PutVersion(ctx, store.Version{Name: r.Version, State: store.VersionRetired, Build: r.Build, Message: r.Message})
+			failpoint.Reach(failpoint.VersionWritten)
+			return "", err
 		})
 	}
 	if err != nil {
@@ -79,6 +82,7 @@ func (f *flight) retire(ctx context.Context) error {
 func (f *flight) stopAll(ctx context.Context) error {
 	version := f.record.Release.Version
 	failures := []error{f.d.router.Remove(version)}
+	failpoint.Reach(failpoint.SlotRemoved)
 	for _, s := range f.d.setsOf(version) {
 		f.d.stopSoon(s)
 		failures = append(failures, f.d.removeSet(ctx, s))

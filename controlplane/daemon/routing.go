@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/controlplane/nginx"
 	"github.com/kmsctl/kms/controlplane/supervise"
@@ -206,10 +207,15 @@ func (d *Daemon) route(r hostdb.Route) error {
 	if err := d.host.PutRoute(r); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.RouteWritten)
 	d.mu.Lock()
 	d.routes[r.Version] = r
 	d.mu.Unlock()
-	return d.link(r)
+	if err := d.link(r); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.SlotSwapped)
+	return nil
 }
 
 func (d *Daemon) link(r hostdb.Route) error {
@@ -276,6 +282,7 @@ func (d *Daemon) NginxApply(ctx context.Context) (*controlplane.NginxReport, err
 	if err != nil {
 		return nil, controlplane.Errorf(controlplane.Unhealthy, "%v", err).WithHint("kmsctl nginx diff")
 	}
+	failpoint.Reach(failpoint.NginxWritten)
 	report := &controlplane.NginxReport{OK: true, Generation: generation}
 	master := d.nginxMaster()
 	if master == 0 || !changed && d.upToDate(ctx, master, generation) {
@@ -285,6 +292,7 @@ func (d *Daemon) NginxApply(ctx context.Context) (*controlplane.NginxReport, err
 	if err != nil {
 		return nil, controlplane.Errorf(controlplane.Unhealthy, "%v", err).WithHint("kmsctl logs --role nginx")
 	}
+	failpoint.Reach(failpoint.NginxReloaded)
 	return report, nil
 }
 

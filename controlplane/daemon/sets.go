@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/controlplane/nginx"
 	"github.com/kmsctl/kms/controlplane/supervise"
@@ -56,6 +57,7 @@ func (d *Daemon) startSet(ctx context.Context, h hostdb.Set) (*set, error) {
 	if err := d.host.PutSet(h); err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.SetWritten)
 	s := d.newSet(h)
 	d.mu.Lock()
 	d.sets[h.ID] = s
@@ -74,6 +76,7 @@ func (d *Daemon) bringUp(ctx context.Context, s *set) error {
 	if err := d.makeSetDir(s.ID); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.SetDirMade)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, in := range s.instances() {
 		group.Go(func() error { return in.bringUp(ctx) })
@@ -95,12 +98,18 @@ func (d *Daemon) removeSet(ctx context.Context, s *set) error {
 	if err := stopInstances(ctx, s); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.SetStopped)
 	d.mu.Lock()
 	delete(d.sets, s.ID)
 	d.mu.Unlock()
 	os.RemoveAll(d.home.SetDir(s.ID))
 	os.RemoveAll(d.home.PluginDir(s.ID))
-	return d.host.DeleteSet(s.ID)
+	failpoint.Reach(failpoint.SetDirsRemoved)
+	if err := d.host.DeleteSet(s.ID); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.SetForgotten)
+	return nil
 }
 
 func stopInstances(ctx context.Context, s *set) error {
@@ -220,6 +229,7 @@ func (d *Daemon) drain(s *set, deadline time.Duration, message string) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.DrainWritten)
 	proc := s.ua.process()
 	if proc == nil {
 		return nil // nobody is connected to a process that is not there
@@ -230,6 +240,7 @@ func (d *Daemon) drain(s *set, deadline time.Duration, message string) error {
 	if _, err := proc.Client().Drain(ctx, request); err != nil {
 		return fmt.Errorf("cannot drain set %q: %s", s.ID, grpcText(err))
 	}
+	failpoint.Reach(failpoint.DrainTold)
 	return nil
 }
 
@@ -244,6 +255,7 @@ func (d *Daemon) cancelDrain(ctx context.Context, s *set) error {
 	if _, err := proc.Client().CancelDrain(ctx, &pb.CancelDrainRequest{}); err != nil {
 		return fmt.Errorf("cannot cancel the drain of set %q: %s", s.ID, grpcText(err))
 	}
+	failpoint.Reach(failpoint.DrainCancelled)
 	return nil
 }
 
@@ -303,6 +315,7 @@ func (d *Daemon) tellSet(s *set, what string) {
 // stopSoon lets the next round of tend stop a set.
 func (d *Daemon) stopSoon(s *set) {
 	d.logError("stop set", d.updateSet(s, func(h *hostdb.Set) { h.State = controlplane.SetStopping }))
+	failpoint.Reach(failpoint.SetStopping)
 }
 
 // adoptSets takes over the sets that host.db knows, then decides what becomes of each.
