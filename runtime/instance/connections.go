@@ -48,8 +48,11 @@ func (s *server) Drain(_ context.Context, req *pb.DrainRequest) (*pb.DrainReply,
 	if err != nil || r.ua == nil {
 		return &pb.DrainReply{}, err
 	}
-	n := r.ua.Drain(req.GetRate(), time.Duration(req.GetDeadlineMs())*time.Millisecond, req.GetMessage())
-	r.log.Info("draining", "connections", n, "rate", req.GetRate())
+	n := r.ua.Drain(ua.DrainOptions{
+		Rate: req.GetRate(), Deadline: time.Duration(req.GetDeadlineMs()) * time.Millisecond, Message: req.GetMessage(),
+		Tenants: req.GetTenants(), Except: req.GetExcept(), Once: req.GetOnce(), Paused: req.GetPaused(),
+	})
+	r.log.Info("draining", "connections", n, "rate", req.GetRate(), "paused", req.GetPaused())
 	return &pb.DrainReply{Connections: int64(n)}, nil
 }
 

@@ -17,7 +17,7 @@ func TestDrain_isPacedAndAnnounced(t *testing.T) {
 		clients[i] = login(t, w)
 	}
 	const rate = 100
-	if n := w.Server.Drain(rate, 0, "bye"); n != len(clients) {
+	if n := w.Server.Drain(ua.DrainOptions{Rate: rate, Message: "bye"}); n != len(clients) {
 		t.Errorf("drains %d connections", n)
 	}
 	for _, c := range clients {
@@ -46,7 +46,7 @@ func TestDrain_isPacedAndAnnounced(t *testing.T) {
 
 func TestDrain_tellsLateComers(t *testing.T) {
 	w := uatest.Start(t, &words{}, ua.Options{})
-	w.Server.Drain(0, 0, "bye")
+	w.Server.Drain(ua.DrainOptions{Message: "bye"})
 	c := login(t, w)
 	expect(t, c, "moving bye", "close 1012")
 	if !w.Server.Draining() {
@@ -57,7 +57,7 @@ func TestDrain_tellsLateComers(t *testing.T) {
 func TestDrain_seamlessGivesGraceThenCloses(t *testing.T) {
 	w := uatest.Start(t, &words{seamless: true}, ua.Options{Grace: 300 * time.Millisecond})
 	leaves, stays := login(t, w), login(t, w)
-	w.Server.Drain(0, 0, "bye")
+	w.Server.Drain(ua.DrainOptions{Message: "bye"})
 	expect(t, leaves, "moving bye")
 	leaves.Send("ping")
 	expect(t, leaves, "pong")
@@ -69,7 +69,7 @@ func TestDrain_seamlessGivesGraceThenCloses(t *testing.T) {
 func TestCancelDrain_leavesConnectionsAlone(t *testing.T) {
 	w := uatest.Start(t, &words{seamless: true}, ua.Options{Grace: 200 * time.Millisecond})
 	c := login(t, w)
-	w.Server.Drain(0, time.Second, "bye")
+	w.Server.Drain(ua.DrainOptions{Deadline: time.Second, Message: "bye"})
 	expect(t, c, "moving bye")
 	w.Server.CancelDrain()
 	if w.Server.Draining() {
@@ -78,7 +78,7 @@ func TestCancelDrain_leavesConnectionsAlone(t *testing.T) {
 	time.Sleep(400 * time.Millisecond) // past the grace, which must not hold any more
 	c.Send("ping")
 	expect(t, c, "pong")
-	w.Server.Drain(0, 0, "again") // and a later drain tells it once more
+	w.Server.Drain(ua.DrainOptions{Message: "again"}) // and a later drain tells it once more
 	expect(t, c, "moving again", "close 1012")
 }
 
@@ -86,11 +86,58 @@ func TestDrain_deadlineClosesTheRest(t *testing.T) {
 	w := uatest.Start(t, &words{seamless: true}, ua.Options{})
 	told, untold, mute := login(t, w), login(t, w), w.Dial(t)
 	testkit.Eventually(t, uatest.Patience, "all are connected", func() bool { return w.Server.Stats()["connections"] == 3 })
-	w.Server.Drain(0.01, 300*time.Millisecond, "bye") // one at once, the next would come after minutes
+	w.Server.Drain(ua.DrainOptions{Rate: 0.01, Deadline: 300 * time.Millisecond, Message: "bye"}) // one at once, the next would come after minutes
 	for _, c := range []*uatest.Client{told, untold, mute} {
 		c.Until("close 1012")
 	}
 	if n := w.Server.Stats()["drain_notices_total"]; n < 2 {
 		t.Errorf("%v drained", n)
 	}
+}
+
+func TestDrain_movesOnlyTheChosenTenants(t *testing.T) {
+	w := uatest.Start(t, &words{}, ua.Options{})
+	c := login(t, w)
+	if n := w.Server.Drain(ua.DrainOptions{Message: "bye", Tenants: []string{uatest.Tenant}, Except: true, Deadline: 100 * time.Millisecond}); n != 0 {
+		t.Errorf("drains %d connections of others", n)
+	}
+	time.Sleep(300 * time.Millisecond) // past the deadline, which must not reach it either
+	c.Send("ping")
+	expect(t, c, "pong")
+	if n := w.Server.Drain(ua.DrainOptions{Message: "bye", Tenants: []string{uatest.Tenant}}); n != 1 {
+		t.Errorf("drains %d connections", n)
+	}
+	expect(t, c, "moving bye", "close 1012")
+}
+
+func TestDrain_changesItsPaceWithoutTellingAnew(t *testing.T) {
+	w := uatest.Start(t, &words{seamless: true}, ua.Options{})
+	first, second := login(t, w), login(t, w)
+	paused := ua.DrainOptions{Message: "bye", Paused: true}
+	w.Server.Drain(paused)
+	time.Sleep(300 * time.Millisecond)
+	if n := w.Server.Stats()["drain_notices_total"]; n != 0 {
+		t.Fatalf("%v were told during a pause", n)
+	}
+	w.Server.Drain(ua.DrainOptions{Message: "bye"})
+	expect(t, first, "moving bye")
+	expect(t, second, "moving bye")
+	w.Server.Drain(paused)
+	w.Server.Drain(ua.DrainOptions{Message: "bye", Rate: 1000})
+	time.Sleep(300 * time.Millisecond)
+	if n := w.Server.Stats()["drain_notices_total"]; n != 2 {
+		t.Errorf("%v notices for 2 clients", n)
+	}
+}
+
+func TestDrain_onceLeavesLateComersAlone(t *testing.T) {
+	w := uatest.Start(t, &words{}, ua.Options{})
+	early := login(t, w)
+	w.Server.Drain(ua.DrainOptions{Message: "bye", Once: true})
+	expect(t, early, "moving bye", "close 1012")
+	testkit.Eventually(t, uatest.Patience, "the drain ends by itself", func() bool { return !w.Server.Draining() })
+	late := login(t, w)
+	time.Sleep(300 * time.Millisecond)
+	late.Send("ping")
+	expect(t, late, "pong")
 }

@@ -38,7 +38,7 @@ func TestDrain_clientMovesWithoutLoss(t *testing.T) {
 
 	var got history
 	time.Sleep(50 * time.Millisecond)
-	old.Server.Drain(0, 0, "bye")
+	old.Server.Drain(ua.DrainOptions{Message: "bye"})
 	got.until(t, first, `"op":"drain"`)
 	second := next.Dial(t)
 	second.Send(fmt.Sprintf(`[{"op":"hello","token":"%s"},{"op":"sub","ch":"lobby","resume":{"epoch":"%s","seq":%d}}]`,

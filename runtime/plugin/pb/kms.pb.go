@@ -1227,11 +1227,16 @@ func (x *KickReply) GetClosed() int32 {
 	return 0
 }
 
+// DrainRequest repeated with the same message and the same connections changes the pace of the drain that runs.
 type DrainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rate          float64                `protobuf:"fixed64,1,opt,name=rate,proto3" json:"rate,omitempty"`                              // connections told to reconnect per second; 0: all at once
 	DeadlineMs    int64                  `protobuf:"varint,2,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"` // after this long what is left is closed with 1012
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Tenants       []string               `protobuf:"bytes,4,rep,name=tenants,proto3" json:"tenants,omitempty"` // only the connections of these; empty: all
+	Except        bool                   `protobuf:"varint,5,opt,name=except,proto3" json:"except,omitempty"`  // all but those of these tenants
+	Once          bool                   `protobuf:"varint,6,opt,name=once,proto3" json:"once,omitempty"`      // those that are connected now; who comes later stays
+	Paused        bool                   `protobuf:"varint,7,opt,name=paused,proto3" json:"paused,omitempty"`  // nobody is told until the drain is asked for again; the deadline holds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1285,6 +1290,34 @@ func (x *DrainRequest) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *DrainRequest) GetTenants() []string {
+	if x != nil {
+		return x.Tenants
+	}
+	return nil
+}
+
+func (x *DrainRequest) GetExcept() bool {
+	if x != nil {
+		return x.Except
+	}
+	return false
+}
+
+func (x *DrainRequest) GetOnce() bool {
+	if x != nil {
+		return x.Once
+	}
+	return false
+}
+
+func (x *DrainRequest) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
 }
 
 type DrainReply struct {
@@ -1693,12 +1726,16 @@ const file_kms_proto_rawDesc = "" +
 	"connection\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"#\n" +
 	"\tKickReply\x12\x16\n" +
-	"\x06closed\x18\x01 \x01(\x05R\x06closed\"]\n" +
+	"\x06closed\x18\x01 \x01(\x05R\x06closed\"\xbb\x01\n" +
 	"\fDrainRequest\x12\x12\n" +
 	"\x04rate\x18\x01 \x01(\x01R\x04rate\x12\x1f\n" +
 	"\vdeadline_ms\x18\x02 \x01(\x03R\n" +
 	"deadlineMs\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\".\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x18\n" +
+	"\atenants\x18\x04 \x03(\tR\atenants\x12\x16\n" +
+	"\x06except\x18\x05 \x01(\bR\x06except\x12\x12\n" +
+	"\x04once\x18\x06 \x01(\bR\x04once\x12\x16\n" +
+	"\x06paused\x18\a \x01(\bR\x06paused\".\n" +
 	"\n" +
 	"DrainReply\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x03R\vconnections\"\x14\n" +

@@ -213,7 +213,7 @@ func (w *World) Actions(t testing.TB) map[string]func(args []string) {
 			_, err := w.Store.RevokeTokens(ctx, Tenant, a[0])
 			must(t, err)
 		},
-		"drain": func([]string) { w.Server.Drain(0, 0, "moving to a new server") },
+		"drain": func([]string) { w.Server.Drain(ua.DrainOptions{Message: "moving to a new server"}) },
 	}
 }
 
