@@ -13,8 +13,8 @@ help: ## list the targets
 build: $(VERSIONS:%=bin/kms-%) bin/kmsctl ## build kmsctl and the server versions into bin/
 
 # Go knows best what changed, so these always ask it.
-.PHONY: bin/kmsctl bin/kms-smoke $(VERSIONS:%=bin/kms-%)
-bin/kmsctl bin/kms-smoke: bin/%:
+.PHONY: bin/kmsctl bin/kms-smoke bin/kms-bench $(VERSIONS:%=bin/kms-%)
+bin/kmsctl bin/kms-smoke bin/kms-bench: bin/%:
 	@$(GO) build -ldflags "-X main.binaryVersion=$(LABEL)" -o $@ ./cmd/$*
 $(VERSIONS:%=bin/kms-%): bin/kms-%:
 	@$(GO) build -ldflags "-X main.label=$*.0+$(LABEL)" -o $@ ./versions/v$(subst .,_,$*)
@@ -35,8 +35,10 @@ lint: ## gofmt, go vet, staticcheck
 	@$(GO) vet ./...
 	@$(GO) tool staticcheck ./...
 
-bench: ## the hot paths, with allocations
-	$(GO) test -run '^$$' -bench . -benchmem ./runtime/...
+bench: build bin/kms-bench ## a whole KMS beside a bare floor, Nchan and tornado, ten minutes; BENCH=guild,world,idle,joins
+	@.ci/install bench
+	@code=0; bin/kms-bench --builds bin --only "$(BENCH)" $(BENCH_FLAGS) || code=1; \
+	$(GO) test -run '^$$' -bench . -benchmem ./runtime/... ./versions/... || code=1; exit $$code
 
 smoke: build bin/kms-smoke ## the whole story on real parts in under a minute; STORE=sqlite|mysql IRCD=inspircd|ngircd
 	@.ci/install run

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"path/filepath"
+	"time"
+)
+
+func round(f float64) float64 { return math.Round(f*100) / 100 }
+
+func millis(d time.Duration) float64 { return round(float64(d) / float64(time.Millisecond)) }
+
+// contest has servers carry the same load in turn, several rounds, so that what disturbs the machine disturbs all of them.
+func (b *bench) contest(ctx context.Context, channels, members int, rate float64, servers ...*server) (map[string]*result, error) {
+	results := map[string]*result{}
+	for round := range b.rounds {
+		for _, s := range servers {
+			p := pace{rate: rate, length: b.length, warm: time.Second}
+			r, err := measure(ctx, s, channels, members, p)
+			if err != nil {
+				return nil, err
+			}
+			b.say("%s, %.0f/s, round %d: %.2f us a delivery, p99 %v, lost %d", s.name, rate, round+1, r.per(r.cpu), r.latency.at(0.99), r.lost)
+			if results[s.name] == nil {
+				results[s.name] = &result{}
+			}
+			results[s.name].add(r)
+		}
+	}
+	return results, nil
+}
+
+// recorded is contest, with a profile.
+func (b *bench) recorded(ctx context.Context, k *kms, name string, channels, members int, rate float64, servers ...*server) (map[string]*result, error) {
+	var rs map[string]*result
+	err := b.recording(ctx, k, name, func() (err error) {
+		rs, err = b.contest(ctx, channels, members, rate, servers...)
+		return err
+	})
+	return rs, err
+}
+
+// recording runs do while the UA's CPU profile is recorded, if profiles are wanted.
+func (b *bench) recording(ctx context.Context, k *kms, name string, do func() error) error {
+	if b.profiles == "" {
+		return do()
+	}
+	recorded := make(chan error, 1)
+	go func() {
+		time.Sleep(b.length/2 + time.Second)
+		recorded <- k.profile(ctx, "cpu", b.length, filepath.Join(b.profiles, name+".pprof"))
+	}()
+	if err := do(); err != nil {
+		return err
+	}
+	return <-recorded
+}
+
+// costs tells the CPU time of a delivery beside the others', and judges it.
+func (b *bench) costs(name, goal string, rs map[string]*result, who string, ok bool, also map[string]any) error {
+	r := rs[who]
+	f := figure{Name: name, Value: r.per(r.cpu), Unit: "us CPU/delivery", Goal: goal, OK: ok, Peers: map[string]float64{}, Details: r.details()}
+	for peer, other := range rs {
+		if peer != who {
+			f.Peers[peer] = other.per(other.cpu)
+		}
+	}
+	if lost := losses(rs, who); len(lost) > 0 {
+		f.Details["peers_lost"] = lost
+	}
+	for key, v := range also {
+		f.Details[key] = v
+	}
+	r.spoil(&f)
+	return b.tell(f)
+}
+
+// delays tells the 99th percentile from send to receipt beside the others', and judges it.
+func (b *bench) delays(name string, goal time.Duration, rs map[string]*result, who string) error {
+	r := rs[who]
+	p99 := r.latency.at(0.99)
+	f := figure{Name: name, Value: millis(p99), Unit: "ms", Goal: fmt.Sprintf("<= %.0f", millis(goal)), OK: p99 <= goal,
+		Peers: map[string]float64{}, Details: map[string]any{"p50": millis(r.latency.at(0.5)), "worst": millis(r.latency.worst)}}
+	for peer, other := range rs {
+		if peer != who {
+			f.Peers[peer] = millis(other.latency.at(0.99))
+		}
+	}
+	r.spoil(&f)
+	return b.tell(f)
+}
+
+// spoil makes a run that lost, doubled or refused anything no figure.
+func (r *result) spoil(f *figure) {
+	if !r.whole() {
+		f.OK = false
+		f.Problem = fmt.Sprintf("not a figure: %d lost, %d doubled, %d refused of %d", r.lost, r.doubled, r.refused, r.deliveries+r.lost)
+	}
+}
+
+func (r *result) details() map[string]any {
+	others := map[string]float64{}
+	for name, cpu := range r.others {
+		others[name] = round(r.per(cpu))
+	}
+	d := map[string]any{
+		"deliveries": r.deliveries, "lost": r.lost, "doubled": r.doubled,
+		"messages_per_second": math.Round(float64(r.sent) / r.seconds), "load_us": round(r.per(r.load)),
+	}
+	if len(others) > 0 {
+		d["others_us"] = others
+	}
+	return d
+}
+
+// losses are what others lost: their figures are told, but are none.
+func losses(rs map[string]*result, but string) map[string]int64 {
+	lost := map[string]int64{}
+	for name, r := range rs {
+		if name != but && !r.whole() {
+			lost[name] = r.lost
+		}
+	}
+	return lost
+}
+
+// ratio is how many times a contender's delivery costs that of another.
+func ratio(rs map[string]*result, who, other string) float64 {
+	return rs[who].per(rs[who].cpu) / rs[other].per(rs[other].cpu)
+}
