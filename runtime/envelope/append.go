@@ -23,6 +23,7 @@ func (e *Envelope) Append(dst []byte) []byte {
 	dst = appendTrue(dst, `,"h":true`, e.Shadow)
 	dst = appendTrue(dst, `,"r":true`, e.Ref)
 	dst = appendMember(dst, `,"o":`, e.Origin)
+	dst = appendList(dst, `,"f":`, e.Flags)
 	dst = append(dst, e.extra...)
 	return append(dst, '}')
 }
@@ -32,6 +33,19 @@ func appendMember(dst []byte, key, value string) []byte {
 		return dst
 	}
 	return appendString(append(dst, key...), value)
+}
+
+func appendList(dst []byte, key string, values []string) []byte {
+	if len(values) == 0 {
+		return dst
+	}
+	dst = append(dst, key...)
+	sep := byte('[')
+	for _, value := range values {
+		dst = appendString(append(dst, sep), value)
+		sep = ','
+	}
+	return append(dst, ']')
 }
 
 func appendNumber(dst []byte, key string, value int64) []byte {

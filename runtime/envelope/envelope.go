@@ -26,6 +26,10 @@ const (
 	maxName  = 1024
 	maxKind  = 32
 	maxFrom  = 256
+	maxFlag  = 1024
+
+	// MaxFlags bounds Flags.
+	MaxFlags = 16
 )
 
 // Envelope is one message. Zero fields are left out of the line.
@@ -45,6 +49,8 @@ type Envelope struct {
 	Shadow  bool   // for the eyes of User only
 	Ref     bool   // the text is left out: read (Channel, Seq) from the log
 	Origin  string // node/set/role of the sending process
+	// Flags are the NG words for which moderators are to look at the message: for the log only, never for clients. Not written to.
+	Flags []string
 
 	extra []byte // members that this version does not know, as `,"key":value`, clean and in order
 }
@@ -70,5 +76,5 @@ func (e *Envelope) Known() bool {
 // Clone returns a copy that shares no state that either could change.
 func (e *Envelope) Clone() *Envelope {
 	c := *e
-	return &c // strings and extra are never written to
+	return &c // strings, Flags and extra are never written to
 }

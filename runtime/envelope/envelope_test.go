@@ -27,6 +27,7 @@ var golden = []struct {
 }{
 	{`{"v":1,"k":"say","t":"demo","c":"world","e":"x7k2","s":42,"i":"01ARZ3NDEKTSV4RRFFQ69G5FAV","u":"u1","n":"勇者",` +
 		`"x":"こんにちは \"KMS\"\n\u0000\u007f\\","g":"01ARZ3NDEKTSV4RRFFQ69G5FAW","a":1700000000123,"h":true,"r":true,"o":"n1/sabc/ua"}`, full()},
+	{`{"v":1,"k":"say","u":"u1","x":"hi","f":["だめ","a\"b"]}`, &Envelope{V: 1, Kind: Say, User: "u1", Text: "hi", Flags: []string{"だめ", `a"b`}}},
 	{`{"v":1,"k":"change"}`, &Envelope{V: 1, Kind: Change}},
 	{`{"v":1,"k":"join","t":"demo","c":"world","u":"u1","n":"A"}`, &Envelope{V: 1, Kind: Join, Tenant: "demo", Channel: "world", User: "u1", Name: "A"}},
 }
@@ -118,21 +119,28 @@ func TestParse_refusesBadInput(t *testing.T) {
 		`{"v":1,"k":"say","s":1.5}`:   "comma",
 		`{"v":1,"k":"say","s":1e3}`:   "comma",
 		`{"v":1,"k":"say","s":01}`:    "whole number",
-		`{"v":1,"k":"say","s":9223372036854775808}`:                  "too large",
-		`{"v":1,"k":"say","h":1}`:                                    "true or false",
-		`{"v":1,"k":"say","h":truefalse}`:                            "comma",
-		`{"v":1,"k":"say","x":null}`:                                 "string",
-		`{"v":1,"k":"say","x":"\q"}`:                                 "bad string",
-		"{\"v\":1,\"k\":\"say\",\"x\":\"a\nb\"}":                     "control byte",
-		"{\"v\":1,\"k\":\"say\",\"x\":\"\xff\"}":                     "UTF-8",
-		`{"v":1,"k":"say","t":"a b"}`:                                "bad character",
-		`{"v":1,"k":"say","c":"か"}`:                                  "bad character",
-		`{"v":1,"k":"say","z":}`:                                     "bad value",
-		`{"v":1,"k":"say","z":[}`:                                    "bad value",
-		`{"v":1,"k":"say","z":tru}`:                                  "bad value",
-		`{"v":1,"k":"` + strings.Repeat("a", 33) + `"}`:              "at most 32",
-		`{"v":1,"k":"say","x":"` + strings.Repeat("a", 65537) + `"}`: "at most 65536",
-		strings.Repeat(" ", MaxBytes+1):                              "at most",
+		`{"v":1,"k":"say","s":9223372036854775808}`:                           "too large",
+		`{"v":1,"k":"say","h":1}`:                                             "true or false",
+		`{"v":1,"k":"say","h":truefalse}`:                                     "comma",
+		`{"v":1,"k":"say","x":null}`:                                          "string",
+		`{"v":1,"k":"say","x":"\q"}`:                                          "bad string",
+		"{\"v\":1,\"k\":\"say\",\"x\":\"a\nb\"}":                              "control byte",
+		"{\"v\":1,\"k\":\"say\",\"x\":\"\xff\"}":                              "UTF-8",
+		`{"v":1,"k":"say","f":"a"}`:                                           "want a list",
+		`{"v":1,"k":"say","f":["a",]}`:                                        "a string",
+		`{"v":1,"k":"say","f":["a" "b"]}`:                                     "end of the list",
+		`{"v":1,"k":"say","f":["a"`:                                           "end of the list",
+		`{"v":1,"k":"say","f":[["a"]]}`:                                       "a string",
+		`{"v":1,"k":"say","f":["` + strings.Repeat("a", 1025) + `"]}`:         "at most 1024",
+		`{"v":1,"k":"say","f":["a"` + strings.Repeat(`,"a"`, MaxFlags) + `]}`: "at most 16 strings",
+		`{"v":1,"k":"say","t":"a b"}`:                                         "bad character",
+		`{"v":1,"k":"say","c":"か"}`:                                           "bad character",
+		`{"v":1,"k":"say","z":}`:                                              "bad value",
+		`{"v":1,"k":"say","z":[}`:                                             "bad value",
+		`{"v":1,"k":"say","z":tru}`:                                           "bad value",
+		`{"v":1,"k":"` + strings.Repeat("a", 33) + `"}`:                       "at most 32",
+		`{"v":1,"k":"say","x":"` + strings.Repeat("a", 65537) + `"}`:          "at most 65536",
+		strings.Repeat(" ", MaxBytes+1):                                       "at most",
 	}
 	for line, want := range cases {
 		_, err := Parse([]byte(line))
@@ -189,6 +197,8 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte(`{"v":1,"k":"say","z":{"a":[1,"\u0000"]},"\u006b":"x", "x" : "\ud800"}`))
 	f.Add([]byte("{\"v\":1,\"k\":\"say\",\"z\":\"\x7f\" }\r\n"))
+	f.Add([]byte(`{"v":1,"k":"say","f":[ ] }`))
+	f.Add([]byte(`{"v":1,"k":"say","f":[ "\u007f" , "" ] }`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		e, err := Parse(line)
 		if err != nil {

@@ -127,6 +127,7 @@ var known = [26]func(*parser, *Envelope) error{
 	'h' - 'a': func(p *parser, e *Envelope) (err error) { e.Shadow, err = p.boolean(); return },
 	'r' - 'a': func(p *parser, e *Envelope) (err error) { e.Ref, err = p.boolean(); return },
 	'o' - 'a': func(p *parser, e *Envelope) error { return p.id(&e.Origin, maxFrom) },
+	'f' - 'a': func(p *parser, e *Envelope) (err error) { e.Flags, err = p.texts(MaxFlags, maxFlag); return },
 }
 
 func (p *parser) space() {
@@ -171,6 +172,31 @@ func (p *parser) text(limit int) (string, error) {
 		return "", fmt.Errorf("%d bytes, at most %d are allowed", len(s), limit)
 	}
 	return s, nil
+}
+
+// texts reads a list of at most most strings, each of at most limit bytes; an empty one is nil.
+func (p *parser) texts(most, limit int) (list []string, err error) {
+	if !p.take('[') {
+		return nil, p.expected("a list")
+	}
+	if p.take(']') {
+		return nil, nil
+	}
+	for {
+		s, err := p.text(limit)
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, s); len(list) > most {
+			return nil, fmt.Errorf("at most %d strings are allowed", most)
+		}
+		if p.take(']') {
+			return list, nil
+		}
+		if !p.take(',') {
+			return nil, p.expected("a comma or the end of the list")
+		}
+	}
 }
 
 func unescape(raw string) (s string, err error) {
