@@ -3,6 +3,8 @@ package chatlog
 import (
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,4 +145,71 @@ func TestQuery_pages(t *testing.T) {
 			t.Errorf("of no channel: %v", err)
 		}
 	})
+}
+
+func TestQuery_flaggedOnlyAndPagedByNext(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		st := testStore(t, url)
+		l := testLog(t, st, Options{})
+		pk := testChannel(t, st, "guild")
+		for seq := range 12 {
+			e := say("u1", `not a flag: "f":["x"]`)
+			if seq%3 == 2 { // 3, 6, 9, 12
+				e.Flags = []string{"だめ", "b"}
+			}
+			mustAppend(t, l, pk, e)
+		}
+		// A newer version's member that only looks like it.
+		exec(t, st, `UPDATE messages SET body = ? WHERE channel_pk = ? AND seq = 4`, []byte(`{"v":1,"k":"say","x":"hi","z":{"f":["x"]}}`), pk)
+		cases := []struct {
+			o    QueryOptions
+			want string
+			more bool
+			next int64
+		}{
+			{QueryOptions{}, "3 6 9 12", false, 12},
+			{QueryOptions{Limit: 2}, "3", true, 4},
+			{QueryOptions{Limit: 2, After: 4}, "6 9", true, 9},
+			{QueryOptions{After: 12}, "", false, 12},
+			{QueryOptions{After: math.MaxInt64}, "", false, 12},
+			{QueryOptions{Newest: true, Limit: 3}, "6 9 12", true, 6},
+			{QueryOptions{Newest: true, Before: 6}, "3", false, 1},
+			{QueryOptions{After: 6, Before: 12}, "9", false, 11},
+		}
+		for _, c := range cases {
+			c.o.Flagged = true
+			page, err := Query(t.Context(), st, pk, c.o)
+			var seqs []string
+			for _, e := range page.Messages {
+				seqs = append(seqs, fmt.Sprint(e.Seq))
+				if len(e.Flags) != 2 || e.Flags[0] != "だめ" {
+					t.Errorf("flags %q", e.Flags)
+				}
+			}
+			if got := strings.Join(seqs, " "); err != nil || got != c.want || page.More != c.more || page.Next != c.next {
+				t.Errorf("Query(%+v) = %s, more %v, next %d, %v; want %s, %v, %d", c.o, got, page.More, page.Next, err, c.want, c.more, c.next)
+			}
+		}
+	})
+}
+
+func TestQuery_looksThroughAWindowForFlaggedOnes(t *testing.T) {
+	h := Head{First: 10, Seq: 2*flagWindow + 10}
+	for _, c := range []struct {
+		o    QueryOptions
+		want window
+		end  int64
+	}{
+		{QueryOptions{Flagged: true}, window{10, flagWindow + 9, true}, flagWindow + 9},
+		{QueryOptions{Flagged: true, After: flagWindow + 9}, window{flagWindow + 10, 2*flagWindow + 9, true}, 2*flagWindow + 9},
+		{QueryOptions{Flagged: true, After: 2*flagWindow + 9}, window{2*flagWindow + 10, 2*flagWindow + 10, false}, 2*flagWindow + 10},
+		{QueryOptions{Flagged: true, Newest: true}, window{flagWindow + 11, 2*flagWindow + 10, true}, flagWindow + 11},
+		{QueryOptions{Flagged: true, Newest: true, Before: 11}, window{10, 10, false}, 10},
+		{QueryOptions{}, window{10, 2*flagWindow + 10, false}, 2*flagWindow + 10},
+	} {
+		w := windowOf(c.o, h)
+		if end := w.end(c.o.Newest); w != c.want || end != c.end {
+			t.Errorf("%+v: %+v, end %d; want %+v, %d", c.o, w, end, c.want, c.end)
+		}
+	}
 }
