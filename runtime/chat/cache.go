@@ -64,15 +64,6 @@ func (c *cache[K, V]) run(ctx context.Context, key K, l *load[V], fn func(contex
 	close(l.done)
 }
 
-// put replaces the value of key if it is still remembered.
-func (c *cache[K, V]) replace(key K, v V) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.values[key]; ok {
-		c.values[key] = v
-	}
-}
-
 func (c *cache[K, V]) putLocked(key K, v V) {
 	if len(c.values) >= c.max {
 		for k := range c.values { // a sixteenth at random, so that this is rare
@@ -83,15 +74,6 @@ func (c *cache[K, V]) putLocked(key K, v V) {
 		}
 	}
 	c.values[key] = v
-}
-
-// known returns whether key is remembered, and takes care that a read under way will not be.
-func (c *cache[K, V]) known(key K) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.loads, key)
-	_, ok := c.values[key]
-	return ok
 }
 
 func (c *cache[K, V]) drop(key K) {
@@ -111,14 +93,4 @@ func (c *cache[K, V]) dropWhere(match func(K, V) bool) {
 		}
 	}
 	clear(c.loads)
-}
-
-func (c *cache[K, V]) keys() []K {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	keys := make([]K, 0, len(c.values))
-	for k := range c.values {
-		keys = append(keys, k)
-	}
-	return keys
 }

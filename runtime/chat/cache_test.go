@@ -13,7 +13,6 @@ func TestCache_doesNotKeepWhatWasReadWhileAChangeCame(t *testing.T) {
 	for name, drop := range map[string]func(*cache[string, int]){
 		"drop":      func(c *cache[string, int]) { c.drop("k") },
 		"dropWhere": func(c *cache[string, int]) { c.dropWhere(func(string, int) bool { return false }) },
-		"known":     func(c *cache[string, int]) { c.known("k") },
 	} {
 		c := newCache[string, int](10)
 		old, err := c.get(t.Context(), "k", func(context.Context) (int, error) { drop(c); return 1, nil })

@@ -37,6 +37,7 @@ type Store interface {
 	TouchKey(ctx context.Context, k store.APIKey) error
 	Channel(ctx context.Context, tenant, id string) (store.Channel, error)
 	IsMember(ctx context.Context, channelPK int64, user string) (bool, error)
+	NGLists(ctx context.Context, tenant string) ([]store.NGList, error)
 	NGRead(ctx context.Context, tenant, list string) (store.NGList, error)
 }
 

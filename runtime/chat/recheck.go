@@ -25,6 +25,9 @@ func (s *Service) unlearn(c store.Change) {
 	switch c.Kind {
 	case store.ChangeTenant:
 		s.caches.tenants.drop(c.Tenant)
+		if c.Detail == "deleted" { // one of the same name would have other lists
+			s.words.forget(c.Tenant)
+		}
 		s.flag(c.Tenant, "", all)
 	case store.ChangeKey:
 		s.caches.keys.dropWhere(func(_ string, k store.APIKey) bool { return k.Tenant == c.Tenant })
@@ -39,7 +42,7 @@ func (s *Service) unlearn(c store.Change) {
 		s.dropMembers(c.Tenant, c.Subject, "")
 		s.flag(c.Tenant, "", func(e *entry) bool { return inLocked(e, c.Subject) })
 	case store.ChangeNGWord:
-		s.words.changed(c.Tenant)
+		s.words.changed(c.Tenant, c.Subject)
 	default: // of a newer version: it may concern anything
 		s.reload()
 	}
@@ -49,7 +52,7 @@ func (s *Service) unlearn(c store.Change) {
 func (s *Service) reload() {
 	<-s.ready
 	s.caches.dropAll()
-	s.words.changed("")
+	s.words.changed("", "")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.sessions {

@@ -129,7 +129,7 @@ func (s *Service) check(e *entry, ch *store.Channel, r SayRequest) (*envelope.En
 		Kind: envelope.Say, Tenant: ch.Tenant, Channel: ch.ID, ID: r.ID, User: e.id.User, Name: s.displayName(e),
 		Text: r.Text, Origin: s.cfg.Origin,
 	}
-	if err := s.judge(ctx, line); err != nil {
+	if err := s.judge(ctx, ch.Kind, line); err != nil {
 		return nil, err
 	}
 	return line, nil
@@ -155,6 +155,7 @@ func (s *Service) accept(ch *store.Channel, line *envelope.Envelope, done func(c
 }
 
 func (s *Service) spread(line *envelope.Envelope) {
+	line.Flags = nil // stay in the log: no client is told
 	s.counts.accepted.Add(1)
 	s.tenant(line.Tenant).messages.Add(1)
 	s.bus.Publish(line)

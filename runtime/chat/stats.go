@@ -38,6 +38,7 @@ type Stats struct {
 	Accepted int64            // messages committed, or taken in channels without history
 	Refused  map[string]int64 // by error code
 	NGWords  map[string]int64 // by action
+	NGStale  int              // NG lists of which an old revision serves, since the newest cannot be read or compiled
 	Pending  int64            // waiting for their commit
 	Tenants  []TenantStats
 }
@@ -54,7 +55,7 @@ type TenantStats struct {
 func (s *Service) Stats() Stats {
 	st := Stats{
 		Received: s.counts.received.Load(), Accepted: s.counts.accepted.Load(), Pending: s.pending.Load(),
-		Refused: map[string]int64{}, NGWords: map[string]int64{},
+		NGStale: s.words.stale(), Refused: map[string]int64{}, NGWords: map[string]int64{},
 	}
 	s.counts.mu.Lock()
 	for code, n := range s.counts.refused {

@@ -98,6 +98,7 @@ func (r *running) stats(v map[string]float64) {
 	for action, n := range c.NGWords {
 		v["ngword_"+action+"_total"] = float64(n)
 	}
+	v["ngword_stale_lists"] = float64(c.NGStale)
 	v["changes_stale_seconds"] = r.chat.Stale().Seconds()
 	r.hubStats(v)
 	r.busStats(v)
