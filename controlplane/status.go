@@ -10,12 +10,14 @@ const (
 	Retired VersionState = "retired"
 )
 
-// SetState is where a set is in its life. Exactly one set of a live version is serving.
+// SetState is where a set is in its life. Exactly one set of a live version is serving; beside it canaries and pins hold others.
 type SetState string
 
 const (
 	SetStarting SetState = "starting" // not yet passed its gate
 	SetServing  SetState = "serving"  // the slot leads here
+	SetCanary   SetState = "canary"   // a share of the users is led here
+	SetPinned   SetState = "pinned"   // only pinned tenants are led here
 	SetDraining SetState = "draining" // no longer serving, clients are told to move
 	SetWarm     SetState = "warm"     // idle, kept for an instant rollback
 	SetStopping SetState = "stopping"
@@ -72,6 +74,8 @@ type VersionInfo struct {
 	MessagesPS  float64      `json:"messages_per_second"`
 	UpdatedAt   time.Time    `json:"updated_at"`
 	Message     string       `json:"message,omitempty"` // why it was retired
+	Pins        []Pin        `json:"pins,omitempty"`
+	Canary      *Canary      `json:"canary,omitempty"`
 	Sets        []Set        `json:"sets"`
 	Running     *Release     `json:"running,omitempty"` // a release in flight
 }

@@ -27,6 +27,11 @@ type Backend interface {
 	Release(ctx context.Context, id int64) (*controlplane.Release, error)
 	Releases(ctx context.Context, version string, limit int) ([]controlplane.Release, error)
 
+	// Pin holds a tenant on a build of a version until it is unpinned or its time is over.
+	Pin(ctx context.Context, r controlplane.PinRequest) (*controlplane.Pin, error)
+	Unpin(ctx context.Context, version, tenant string) error
+	Pins(ctx context.Context) ([]controlplane.Pin, error)
+
 	// Events streams what happens from now on, of one release when id is not 0 (its past steps first); the channel is closed
 	// when ctx ends or the release has.
 	Events(ctx context.Context, release int64) (<-chan controlplane.Event, error)

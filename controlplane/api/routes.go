@@ -16,6 +16,9 @@ var routes = []route{
 	{method: "GET", path: "/v1/releases", query: []string{"version", "limit"}, do: getReleases},
 	{method: "POST", path: "/v1/releases", action: "release", do: postRelease},
 	{method: "GET", path: "/v1/releases/{release}", do: getRelease},
+	{method: "GET", path: "/v1/pins", do: getPins},
+	{method: "PUT", path: "/v1/versions/{version}/pins/{tenant}", action: "pin", timeout: startTimeout, do: putPin},
+	{method: "DELETE", path: "/v1/versions/{version}/pins/{tenant}", action: "unpin", do: deletePin},
 	{method: "GET", path: "/v1/events", query: []string{"release"}, stream: streamEvents},
 	{method: "GET", path: "/v1/logs", query: []string{"version", "set", "role", "lines", "follow"}, stream: streamLogs},
 

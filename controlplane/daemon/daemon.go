@@ -59,11 +59,16 @@ type Daemon struct {
 	mu        sync.Mutex // guards what follows; never held over a call to a process or the shared store
 	sets      map[string]*set
 	routes    map[string]hostdb.Route
-	flights   map[string]*flight // by version
-	links     []store.Link       // as last read from the store
-	restoring bool               // no release begins and no set moves along
+	pins      map[string]map[string]controlplane.Pin // version -> tenant
+	canaries  map[string]controlplane.Canary         // by version
+	beginning map[string]bool                        // ids of sets that are started for a pin, which nothing leads to yet
+	flights   map[string]*flight                     // by version
+	links     []store.Link                           // as last read from the store
+	restoring bool                                   // no release begins and no set moves along
 
 	nginxMu sync.Mutex // one change of nginx at a time
+	linkMu  sync.Mutex // one change of a slot at a time, made of what is known when it begins
+	pinMu   sync.Mutex // one pin or canary is made or ended at a time
 	ctx     context.Context
 	work    sync.WaitGroup // whatever runs until ctx ends: releases, the watch, the control API
 }
@@ -76,6 +81,7 @@ func newDaemon(o Options) *Daemon {
 	d := &Daemon{
 		o: o, cfg: o.Config, log: o.Log, node: o.Config.Node(), nginxGroup: -1, startedAt: time.Now(), events: newEvents(),
 		sets: map[string]*set{}, routes: map[string]hostdb.Route{}, flights: map[string]*flight{},
+		pins: map[string]map[string]controlplane.Pin{}, canaries: map[string]controlplane.Canary{}, beginning: map[string]bool{},
 	}
 	d.holder = "control plane of " + d.node
 	if o.Progress == nil {
@@ -175,6 +181,9 @@ func (d *Daemon) openStores(ctx context.Context) (err error) {
 	}
 	for _, r := range routes {
 		d.routes[r.Version] = r
+	}
+	if err := d.loadPlaces(); err != nil {
+		return err
 	}
 	if err := d.openShared(ctx); err != nil {
 		return err
@@ -336,16 +345,14 @@ func (d *Daemon) shutDown(stopWork context.CancelFunc) {
 	d.host.Close()
 }
 
-// stopEverything ends all children. Sets that serve are remembered, so that the next `up` finds everything as it was left.
+// stopEverything ends all children. Sets that anybody is led to are remembered, so that the next `up` finds everything as it was left.
 func (d *Daemon) stopEverything(ctx context.Context) {
 	d.o.Progress("stopping")
 	var group sync.WaitGroup
 	for _, s := range d.allSets() {
-		d.mu.Lock()
-		serving := d.routes[s.Version].Stable == s.ID
-		d.mu.Unlock()
+		held := d.place(s).held()
 		group.Go(func() {
-			if serving {
+			if held {
 				d.logError("stop set", stopInstances(ctx, s))
 			} else {
 				d.logError("stop set", d.removeSet(ctx, s))

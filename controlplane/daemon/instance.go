@@ -49,12 +49,18 @@ type instance struct {
 	done      chan struct{}      // closed when the keeping has ended
 }
 
+// failsFor is how long an instance counts as failing after a second in which it did.
+const failsFor = 5 * time.Second
+
 // sample is what the last poll of Stats told.
 type sample struct {
 	at          time.Time
 	connections int
 	messages    float64
 	perSecond   float64
+	asked       float64   // frames and logins so far
+	failed      float64   // those refused for no fault of the client's
+	failedAt    time.Time // when more than a tenth of what came since the poll before failed
 	stats       *pb.StatsReply
 	health      *pb.HealthReply
 }
@@ -376,7 +382,36 @@ func (s sample) next(stats *pb.StatsReply, health *pb.HealthReply, now time.Time
 	if seconds := now.Sub(s.at).Seconds(); !s.at.IsZero() && seconds > 0 && n.messages >= s.messages {
 		n.perSecond = (n.messages - s.messages) / seconds
 	}
+	n.countFailures(s)
 	return n
+}
+
+// countFailures looks at what clients were refused since the sample before: a few are no reason to worry.
+func (s *sample) countFailures(before sample) {
+	v := s.stats.GetValues()
+	s.asked = v["frames_in_total"] + v["logins_total"]
+	for _, name := range []string{"login_errors_total", "refused_unavailable_total", "refused_busy_total", "refused_internal_total"} {
+		s.failed += v[name]
+	}
+	s.failedAt = before.failedAt
+	failed, asked := s.failed-before.failed, s.asked-before.asked
+	if !before.at.IsZero() && failed >= 5 && failed*10 > asked {
+		s.failedAt = s.at
+	}
+}
+
+// wellness tells an instance's state, and whether it has lately failed more than a tenth of what it was asked.
+func (in *instance) wellness(now time.Time) (state controlplane.InstanceState, failing bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.state, !in.last.failedAt.IsZero() && now.Sub(in.last.failedAt) < failsFor
+}
+
+// draining tells whether the last poll found a drain under way, and when that was.
+func (in *instance) draining() (polled time.Time, draining bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.last.at, in.last.health.GetDraining()
 }
 
 // silent counts from the first question left open, not from the last answer: a control plane that was itself stopped for a

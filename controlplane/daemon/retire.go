@@ -17,7 +17,7 @@ import (
 // seenWithin is how long a tenant that was seen on a version holds it.
 const seenWithin = 14 * 24 * time.Hour
 
-// holders lists who still uses a version, one line each: open connections, and tenants seen on it lately.
+// holders lists who still uses a version, one line each: pinned tenants, open connections, and tenants seen on it lately.
 func (d *Daemon) holders(ctx context.Context, version string) ([]string, error) {
 	open := map[string]int64{}
 	for _, s := range d.setsOf(version) {
@@ -33,7 +33,7 @@ func (d *Daemon) holders(ctx context.Context, version string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	out := []string{}
+	out := d.pinHolders(version)
 	for tenant, n := range open {
 		if n > 0 && tenant != names.ProbeTenant {
 			out = append(out, fmt.Sprintf("tenant %s: %d open connections", tenant, n))

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,13 +46,10 @@ func (d *Daemon) startNginx(ctx context.Context) error {
 		return err
 	}
 	d.mu.Lock()
-	routes := make([]hostdb.Route, 0, len(d.routes))
-	for _, r := range d.routes {
-		routes = append(routes, r)
-	}
+	versions := slices.Collect(maps.Keys(d.routes))
 	d.mu.Unlock()
-	for _, r := range routes {
-		if err := d.link(r); err != nil {
+	for _, version := range versions {
+		if err := d.link(version); err != nil {
 			return err
 		}
 	}
@@ -211,18 +210,40 @@ func (d *Daemon) route(r hostdb.Route) error {
 	d.mu.Lock()
 	d.routes[r.Version] = r
 	d.mu.Unlock()
-	if err := d.link(r); err != nil {
+	if err := d.link(r.Version); err != nil {
 		return err
 	}
 	failpoint.Reach(failpoint.SlotSwapped)
 	return nil
 }
 
-func (d *Daemon) link(r hostdb.Route) error {
-	if r.State != controlplane.Live {
+// link makes the slot of a version lead where stable set, pins and canary say. One after the other: each link is made of what is
+// known when its turn comes, so the last one is right.
+func (d *Daemon) link(version string) error {
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
+	route, live := d.slot(version)
+	if !live {
 		return nil
 	}
-	return d.router.Swap(r.Version, nginx.Route{Stable: d.home.SetDir(r.Stable)})
+	return d.router.Swap(version, route)
+}
+
+// slot is the routing directory that a version should have.
+func (d *Daemon) slot(version string) (route nginx.Route, live bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.routes[version]
+	route = nginx.Route{Stable: d.home.SetDir(r.Stable), Pins: map[string]string{}, Buckets: map[int]string{}}
+	for tenant, p := range d.pins[version] {
+		route.Pins[tenant] = d.home.SetDir(p.Set)
+	}
+	if c, ok := d.canaryLocked(version); ok {
+		for bucket := range c.Percent {
+			route.Buckets[bucket] = d.home.SetDir(c.Set)
+		}
+	}
+	return route, r.State == controlplane.Live
 }
 
 // routeBack makes the routing what it was before a release: the slot leads to the set that served, a name that was retired is

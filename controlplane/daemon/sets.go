@@ -10,7 +10,6 @@ import (
 	"sort"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,12 +23,13 @@ import (
 	"github.com/kmsctl/kms/runtime/store"
 )
 
-// set is a build started for a version: its two instances. State, WarmUntil and DrainingSince are guarded by Daemon.mu; the
-// rest of the record never changes.
+// set is a build started for a version: its two instances. State, WarmUntil, DrainingSince and Leaving are guarded by Daemon.mu;
+// the rest of the record never changes.
 type set struct {
 	hostdb.Set
 	ua, api *instance
 	ending  bool // its stop is under way; guarded by Daemon.mu
+	told    told // what its ua was last told of Leaving; guarded by Daemon.mu
 }
 
 func (s *set) instances() []*instance { return []*instance{s.ua, s.api} }
@@ -134,7 +134,7 @@ func (d *Daemon) updateSet(s *set, change func(*hostdb.Set)) error {
 	if err := d.host.PutSet(next); err != nil {
 		return err
 	}
-	s.State, s.WarmUntil, s.DrainingSince = next.State, next.WarmUntil, next.DrainingSince
+	s.State, s.WarmUntil, s.DrainingSince, s.Leaving = next.State, next.WarmUntil, next.DrainingSince, next.Leaving
 	return nil
 }
 
@@ -181,11 +181,14 @@ func (d *Daemon) servingSet(version string) *set {
 	return d.sets[d.routes[version].Stable]
 }
 
-// warmSet returns a running set of a version with this build that does not serve, nil when there is none.
+// warmSet returns a running set of a version with this build that is not the one that serves, nil when there is none.
 func (d *Daemon) warmSet(version, build string) *set {
 	for _, s := range d.setsOf(version) {
-		state := d.stateOf(s)
-		if (state == controlplane.SetWarm || state == controlplane.SetDraining) && s.Build == build && s.running() {
+		if s.Build != build || !s.running() {
+			continue
+		}
+		switch d.stateOf(s) {
+		case controlplane.SetWarm, controlplane.SetDraining, controlplane.SetCanary, controlplane.SetPinned:
 			return s
 		}
 	}
@@ -219,83 +222,15 @@ func (d *Daemon) pbLinks() []*pb.Link {
 	return out
 }
 
-// drain tells a set's clients to move, paced; tend watches until they have, or the deadline has closed what was left.
-func (d *Daemon) drain(s *set, deadline time.Duration, message string) error {
-	now := time.Now()
-	err := d.updateSet(s, func(h *hostdb.Set) {
-		h.State, h.DrainingSince = controlplane.SetDraining, now
-		h.WarmUntil = now.Add(d.cfg.Duration("warm"))
-	})
-	if err != nil {
-		return err
-	}
-	failpoint.Reach(failpoint.DrainWritten)
-	proc := s.ua.process()
-	if proc == nil {
-		return nil // nobody is connected to a process that is not there
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	request := &pb.DrainRequest{Rate: d.cfg.Float("drain.rate"), DeadlineMs: deadline.Milliseconds(), Message: message}
-	if _, err := proc.Client().Drain(ctx, request); err != nil {
-		return fmt.Errorf("cannot drain set %q: %s", s.ID, grpcText(err))
-	}
-	failpoint.Reach(failpoint.DrainTold)
-	return nil
-}
-
-// cancelDrain makes a draining set keep its clients again.
-func (d *Daemon) cancelDrain(ctx context.Context, s *set) error {
-	proc := s.ua.process()
-	if proc == nil {
-		return fmt.Errorf("cannot use set %q: its ua does not run", s.ID)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	if _, err := proc.Client().CancelDrain(ctx, &pb.CancelDrainRequest{}); err != nil {
-		return fmt.Errorf("cannot cancel the drain of set %q: %s", s.ID, grpcText(err))
-	}
-	failpoint.Reach(failpoint.DrainCancelled)
-	return nil
-}
-
-// tend moves the sets that do not serve along: drained ones become warm, those whose time is over stop, and one that nobody
-// answers for any more is drained. It runs once a second, after the poll.
-func (d *Daemon) tend(now time.Time) {
-	for _, s := range d.allSets() {
-		d.mu.Lock()
-		h, hold := s.Set, d.routes[s.Version].Stable == s.ID || d.restoring || s.ending
-		_, changing := d.flights[s.Version]
-		d.mu.Unlock()
-		if hold {
-			continue
-		}
-		switch h.State {
-		case controlplane.SetDraining:
-			if s.ua.emptySince(h.DrainingSince) {
-				d.logError("tend", d.updateSet(s, func(h *hostdb.Set) { h.State = controlplane.SetWarm }))
-				d.tellSet(s, "is drained and warm")
-			}
-		case controlplane.SetWarm:
-			if now.After(h.WarmUntil) {
-				d.stopSoon(s)
-			}
-		case controlplane.SetStopping:
-			d.stopAside(s)
-		default: // starting, or serving without a slot that leads there: a release's, unless that ended before it could undo it
-			if !changing {
-				d.log.Warn("a set that no version leads to is drained", "set", h.ID, "version", h.Version, "state", h.State)
-				d.logError("tend", d.drain(s, d.cfg.Duration("drain.deadline"), "version "+h.Version+" moves to another build"))
-			}
-		}
-	}
-}
-
 // stopAside stops a set without holding up the polls, by which frozen instances are found.
 func (d *Daemon) stopAside(s *set) {
 	d.mu.Lock()
-	s.ending = true
+	held := d.placeLocked(s).held() // a pin may have taken it a moment ago
+	s.ending = !held
 	d.mu.Unlock()
+	if held {
+		return
+	}
 	d.work.Go(func() {
 		err := d.removeSet(context.WithoutCancel(d.ctx), s)
 		d.logError("stop set", err)
@@ -312,8 +247,11 @@ func (d *Daemon) tellSet(s *set, what string) {
 	d.events.emit(controlplane.Event{Kind: "set", Version: s.Version, Set: s.ID, Message: s.ID + " " + what})
 }
 
-// stopSoon lets the next round of tend stop a set.
+// stopSoon lets the next round of tend stop a set, unless somebody is led there.
 func (d *Daemon) stopSoon(s *set) {
+	if d.place(s).held() {
+		return
+	}
 	d.logError("stop set", d.updateSet(s, func(h *hostdb.Set) { h.State = controlplane.SetStopping }))
 	failpoint.Reach(failpoint.SetStopping)
 }
@@ -359,16 +297,16 @@ func (d *Daemon) adoptInstance(ctx context.Context, in *instance) {
 	d.log.Warn("cannot adopt; another is started", "set", in.set, "role", in.role, "error", err)
 }
 
-// settleSet decides what becomes of a set after a restart of the control plane: one that serves is made to run, one that was
+// settleSet decides what becomes of a set after a restart of the control plane: one that anybody is led to is made to run, one that was
 // warm and runs stays, one of a release in flight is left to that, and the rest goes.
 func (d *Daemon) settleSet(ctx context.Context, s *set) {
 	d.mu.Lock()
-	state, serving := s.State, d.routes[s.Version].Stable == s.ID
+	state, held := s.State, d.placeLocked(s).held()
 	f := d.flights[s.Version]
 	flying := f != nil && (f.record.Set == s.ID || f.record.Before.Stable == s.ID)
 	d.mu.Unlock()
 	switch {
-	case serving:
+	case held:
 		d.reviveSet(ctx, s)
 	case s.running() && state != controlplane.SetStopping && state != controlplane.SetStarting:
 		for _, in := range s.instances() {
@@ -395,7 +333,11 @@ func (d *Daemon) reviveSet(ctx context.Context, s *set) {
 		})
 	}
 	group.Wait()
-	if d.stateOf(s) != controlplane.SetServing {
-		d.logError("update set", d.updateSet(s, func(h *hostdb.Set) { h.State = controlplane.SetServing }))
+	state := controlplane.SetServing
+	if p := d.place(s); p.held() {
+		state = p.state()
+	}
+	if d.stateOf(s) != state {
+		d.logError("update set", d.updateSet(s, func(h *hostdb.Set) { h.State = state }))
 	}
 }

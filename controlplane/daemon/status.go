@@ -109,7 +109,7 @@ func (d *Daemon) versions() []controlplane.VersionInfo {
 }
 
 func (d *Daemon) versionInfo(r hostdb.Route) controlplane.VersionInfo {
-	v := controlplane.VersionInfo{Name: r.Version, State: r.State, Message: r.Message, Sets: []controlplane.Set{}}
+	v := controlplane.VersionInfo{Name: r.Version, State: r.State, Message: r.Message, Pins: d.pinsOf(r.Version), Sets: []controlplane.Set{}}
 	for _, s := range d.setsOf(r.Version) {
 		info := d.setInfo(s)
 		v.Sets = append(v.Sets, info)
@@ -127,6 +127,9 @@ func (d *Daemon) versionInfo(r hostdb.Route) controlplane.VersionInfo {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if c, ok := d.canaryLocked(r.Version); ok {
+		v.Canary = &c
+	}
 	if f := d.flights[r.Version]; f != nil {
 		running := f.record.Release
 		running.Steps = append([]controlplane.Step{}, running.Steps...)
@@ -145,7 +148,7 @@ func (d *Daemon) setInfo(s *set) controlplane.Set {
 	}
 	for _, in := range s.instances() {
 		info := in.info()
-		if info.State == controlplane.InstanceFailed && h.State == controlplane.SetServing {
+		if info.State == controlplane.InstanceFailed && d.place(s).held() {
 			out.State = controlplane.SetFailed
 		}
 		out.Instances = append(out.Instances, info)

@@ -26,7 +26,9 @@ const (
 CREATE TABLE IF NOT EXISTS sets (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS processes (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS routes (version TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS flights (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;`
+CREATE TABLE IF NOT EXISTS flights (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS pins (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS canaries (version TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;`
 )
 
 // DB is the host's own database.
@@ -43,6 +45,18 @@ type Set struct {
 	WarmUntil time.Time             `json:"warm_until,omitzero"`
 
 	DrainingSince time.Time `json:"draining_since,omitzero"`
+	Leaving       *Leaving  `json:"leaving,omitempty"` // nil while nobody is told to leave it
+}
+
+// Leaving says who was told to leave a set, and how fast.
+type Leaving struct {
+	Tenants  []string  `json:"tenants,omitempty"` // only theirs; none: everybody's
+	Except   bool      `json:"except,omitempty"`  // everybody's but theirs
+	Once     bool      `json:"once,omitempty"`    // who is connected when it begins; they come back to where they are led
+	Since    time.Time `json:"since"`
+	Deadline time.Time `json:"deadline,omitzero"` // what is left then is closed; zero: never
+	Rate     float64   `json:"rate"`              // clients told a second; 0: all at once
+	Message  string    `json:"message,omitempty"`
 }
 
 // Route is what nginx is told of a version.
@@ -165,6 +179,36 @@ func (d *DB) Flights() ([]Flight, error) { return all[Flight](d, "flights", "id"
 
 // DeleteFlight forgets a release that has ended.
 func (d *DB) DeleteFlight(id string) error { return d.delete("flights", "id", id) }
+
+// PutPin writes a pin; a tenant has one per version.
+func (d *DB) PutPin(p controlplane.Pin) error {
+	return d.put("pins", "id", "body", pinID(p.Version, p.Tenant), p)
+}
+
+// Pins returns all pins, by version and tenant.
+func (d *DB) Pins() ([]controlplane.Pin, error) {
+	return all[controlplane.Pin](d, "pins", "id", "body")
+}
+
+// DeletePin forgets a pin.
+func (d *DB) DeletePin(version, tenant string) error {
+	return d.delete("pins", "id", pinID(version, tenant))
+}
+
+func pinID(version, tenant string) string { return version + "/" + tenant }
+
+// PutCanary writes a version's canary.
+func (d *DB) PutCanary(c controlplane.Canary) error {
+	return d.put("canaries", "version", "body", c.Version, c)
+}
+
+// Canaries returns all canaries, by version.
+func (d *DB) Canaries() ([]controlplane.Canary, error) {
+	return all[controlplane.Canary](d, "canaries", "version", "body")
+}
+
+// DeleteCanary forgets a version's canary.
+func (d *DB) DeleteCanary(version string) error { return d.delete("canaries", "version", version) }
 
 func (d *DB) put(table, key, column, id string, value any) error {
 	text, err := json.Marshal(value)

@@ -27,6 +27,9 @@ type Backend struct {
 	StartFunc       func(context.Context, controlplane.ReleaseRequest) (*controlplane.Release, error)
 	ReleaseFunc     func(context.Context, int64) (*controlplane.Release, error)
 	ReleasesFunc    func(context.Context, string, int) ([]controlplane.Release, error)
+	PinFunc         func(context.Context, controlplane.PinRequest) (*controlplane.Pin, error)
+	UnpinFunc       func(ctx context.Context, version, tenant string) error
+	PinsFunc        func(context.Context) ([]controlplane.Pin, error)
 	EventsFunc      func(context.Context, int64) (<-chan controlplane.Event, error)
 	LogsFunc        func(context.Context, controlplane.LogQuery, func(controlplane.LogLine) error) error
 	ConnectionsFunc func(context.Context, controlplane.Connection) ([]controlplane.Connection, error)
@@ -125,6 +128,27 @@ func (b *Backend) Releases(ctx context.Context, version string, limit int) ([]co
 		return nil, nil
 	}
 	return b.ReleasesFunc(ctx, version, limit)
+}
+
+func (b *Backend) Pin(ctx context.Context, r controlplane.PinRequest) (*controlplane.Pin, error) {
+	if b.PinFunc == nil {
+		return nil, absent("pins")
+	}
+	return b.PinFunc(ctx, r)
+}
+
+func (b *Backend) Unpin(ctx context.Context, version, tenant string) error {
+	if b.UnpinFunc == nil {
+		return absent("pins")
+	}
+	return b.UnpinFunc(ctx, version, tenant)
+}
+
+func (b *Backend) Pins(ctx context.Context) ([]controlplane.Pin, error) {
+	if b.PinsFunc == nil {
+		return nil, nil
+	}
+	return b.PinsFunc(ctx)
 }
 
 func (b *Backend) Events(ctx context.Context, id int64) (<-chan controlplane.Event, error) {

@@ -1,0 +1,27 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/kmsctl/kms/controlplane"
+)
+
+// Pins lists the pins, by version and tenant.
+func (c *Client) Pins(ctx context.Context) ([]controlplane.Pin, error) {
+	return get[[]controlplane.Pin](ctx, c, "/pins", nil)
+}
+
+// Pin holds a tenant on a build, starting a set of it unless one runs, which takes as long as the build does.
+func (c *Client) Pin(ctx context.Context, r controlplane.PinRequest) (*controlplane.Pin, error) {
+	var out controlplane.Pin
+	if err := c.patientCall(ctx, http.MethodPut, path("versions", r.Version, "pins", r.Tenant), nil, r, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// Unpin leads a tenant where everybody is led.
+func (c *Client) Unpin(ctx context.Context, version, tenant string) error {
+	return c.call(ctx, http.MethodDelete, path("versions", version, "pins", tenant), nil, nil, nil)
+}

@@ -1,0 +1,40 @@
+package api
+
+import (
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/runtime/names"
+)
+
+func getPins(c *call) (any, error) {
+	pins, err := c.Pins(c.ctx)
+	return some(pins), err
+}
+
+func putPin(c *call) (any, error) {
+	var r controlplane.PinRequest
+	if err := c.decode(&r, maxBody); err != nil {
+		return nil, err
+	}
+	r.Version, r.Tenant, r.Who = c.r.PathValue("version"), c.r.PathValue("tenant"), c.who
+	if r.Message == "" {
+		r.Message = c.message
+	}
+	c.message = r.Message
+	if err := names.Version(r.Version); err != nil {
+		return nil, err
+	}
+	if err := names.Tenant(r.Tenant); err != nil {
+		return nil, err
+	}
+	if err := names.Digest(r.Build); err != nil {
+		return nil, err
+	}
+	if err := checkMessage(r.Message); err != nil {
+		return nil, err
+	}
+	return c.Pin(c.ctx, r)
+}
+
+func deletePin(c *call) (any, error) {
+	return nil, c.Unpin(c.ctx, c.r.PathValue("version"), c.r.PathValue("tenant"))
+}
