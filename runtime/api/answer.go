@@ -25,6 +25,10 @@ const (
 	codeTokenTaken       = "token_taken"
 	codeTokenRevoked     = "token_revoked"
 	codeConflict         = "conflict"
+	codePrecondition     = "precondition_failed"
+	codeNoSuchList       = "no_such_list"
+	codeInUse            = "in_use"
+	codeLimit            = "limit_reached"
 )
 
 // statusOf is the HTTP status of every code that the API answers; docs/api.md lists them all.
@@ -41,6 +45,11 @@ var statusOf = map[string]int{
 	codeTokenTaken:           http.StatusConflict,
 	codeTokenRevoked:         http.StatusConflict,
 	codeConflict:             http.StatusConflict,
+	codeInUse:                http.StatusConflict,
+	codePrecondition:         http.StatusPreconditionFailed,
+	codeNoSuchList:           http.StatusNotFound,
+	codeLimit:                http.StatusUnprocessableEntity,
+	chat.CodeNGWord:          http.StatusUnprocessableEntity,
 	chat.CodeTooLarge:        http.StatusRequestEntityTooLarge,
 	chat.CodeInternal:        http.StatusInternalServerError,
 	chat.CodeUnavailable:     http.StatusServiceUnavailable,

@@ -13,12 +13,13 @@ import (
 	"github.com/kmsctl/kms/runtime/store"
 )
 
-// channel is a channel as game servers see it; without history it has neither epoch nor positions.
+// channel is a channel as game servers see it; without history it has neither epoch nor positions. Masked is told to who made it.
 type channel struct {
 	ID        string `json:"id"`
 	Kind      string `json:"kind"`
 	History   string `json:"history"`
 	Name      string `json:"name"`
+	Masked    bool   `json:"masked,omitempty"`
 	Epoch     string `json:"epoch,omitempty"`
 	First     int64  `json:"first,omitempty"`
 	Head      *int64 `json:"head,omitempty"`
@@ -116,12 +117,25 @@ func putChannel(c *call) (answer, error) {
 	if err := want.check(); err != nil {
 		return answer{}, err
 	}
-	ch, err := c.store.CreateChannel(c.ctx, store.Channel{
-		Tenant: c.tenant, ID: c.path["channel"], Kind: want.Kind, History: want.History, Name: want.Name,
+	ch, err := c.store.Channel(c.ctx, c.tenant, c.path["channel"])
+	if err == nil {
+		return c.existing(ch, want)
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return answer{}, err
+	}
+	name, err := c.judged("channel "+c.path["channel"], want.Name)
+	if err != nil {
+		return answer{}, err
+	}
+	ch, err = c.store.CreateChannel(c.ctx, store.Channel{
+		Tenant: c.tenant, ID: c.path["channel"], Kind: want.Kind, History: want.History, Name: name.Text,
 	})
 	if err == nil {
 		c.chat.Changed()
-		return answer{http.StatusCreated, channelOf(ch)}, nil
+		out := channelOf(ch)
+		out.Masked = name.Masked
+		return answer{http.StatusCreated, out}, nil
 	}
 	if !errors.Is(err, store.ErrExists) {
 		return answer{}, err
@@ -131,10 +145,21 @@ func putChannel(c *call) (answer, error) {
 	} else if err != nil {
 		return answer{}, err
 	}
+	return c.existing(ch, want)
+}
+
+// existing answers with a channel that is there, if it is as wanted. Its name may be the wanted one as it was masked.
+func (c *call) existing(ch store.Channel, want wanted) (answer, error) {
+	out := channelOf(ch)
+	if want.Name != "" && want.Name != ch.Name {
+		if name, err := c.judged("channel "+ch.ID, want.Name); err == nil && name.Masked && name.Text == ch.Name {
+			want.Name, out.Masked = "", true
+		}
+	}
 	if err := want.differs(ch); err != nil {
 		return answer{}, err
 	}
-	return ok(channelOf(ch))
+	return ok(out)
 }
 
 func deleteChannel(c *call) (answer, error) {

@@ -32,5 +32,5 @@ var Decode = decode
 
 // Bodies are what the routes read their bodies into.
 func Bodies() []any {
-	return []any{&newToken{}, &wanted{}, &newMessage{}, &replacement{}, &patch{}}
+	return []any{&newToken{}, &wanted{}, &newMessage{}, &replacement{}, &patch{}, &rollback{}, &ngText{}}
 }

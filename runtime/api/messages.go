@@ -71,15 +71,16 @@ func (c *call) post(in newMessage) (chatlog.Receipt, error) {
 
 // message is an entry of the log as game servers read it. An entry that this version does not understand has the kind unknown.
 type message struct {
-	Seq    int64  `json:"seq"`
-	ID     string `json:"id"`
-	Kind   string `json:"kind"`
-	User   string `json:"user,omitempty"`
-	Name   string `json:"name,omitempty"`
-	Text   string `json:"text,omitempty"`
-	Target string `json:"target,omitempty"`
-	Shadow bool   `json:"shadow,omitempty"`
-	At     int64  `json:"at"`
+	Seq     int64    `json:"seq"`
+	ID      string   `json:"id"`
+	Kind    string   `json:"kind"`
+	User    string   `json:"user,omitempty"`
+	Name    string   `json:"name,omitempty"`
+	Text    string   `json:"text,omitempty"`
+	Target  string   `json:"target,omitempty"`
+	Shadow  bool     `json:"shadow,omitempty"`
+	Flagged []string `json:"flagged,omitempty"`
+	At      int64    `json:"at"`
 }
 
 const unknownKind = "unknown"
@@ -88,16 +89,17 @@ func messageOf(e *envelope.Envelope) message {
 	if !e.Logged() {
 		return message{Seq: e.Seq, ID: e.ID, Kind: unknownKind, At: e.At}
 	}
-	return message{e.Seq, e.ID, e.Kind, e.User, e.Name, e.Text, e.Target, e.Shadow, e.At}
+	return message{e.Seq, e.ID, e.Kind, e.User, e.Name, e.Text, e.Target, e.Shadow, e.Flags, e.At}
 }
 
-// logPage is a page of a channel's log, in seq order.
+// logPage is a page of a channel's log, in seq order. Next, which only a search for flagged messages has, is where to go on.
 type logPage struct {
 	Epoch    string    `json:"epoch"`
 	First    int64     `json:"first"`
 	Head     int64     `json:"head"`
 	Messages []message `json:"messages"`
 	More     bool      `json:"more"`
+	Next     *int64    `json:"next,omitempty"`
 }
 
 func getMessages(c *call) (answer, error) {
@@ -116,7 +118,10 @@ func getMessages(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	out := logPage{page.Head.Epoch, page.Head.First, page.Head.Seq, make([]message, len(page.Messages)), page.More}
+	out := logPage{Epoch: page.Head.Epoch, First: page.Head.First, Head: page.Head.Seq, Messages: make([]message, len(page.Messages)), More: page.More}
+	if o.Flagged {
+		out.Next = &page.Next
+	}
 	for i, e := range page.Messages {
 		out.Messages[i] = messageOf(e)
 	}
@@ -125,11 +130,12 @@ func getMessages(c *call) (answer, error) {
 
 func (c *call) pageOptions() (o chatlog.QueryOptions, err error) {
 	var limit int64
-	var errs [4]error
+	var errs [5]error
 	o.After, errs[0] = c.number("after", 0, math.MaxInt64)
 	o.Before, errs[1] = c.number("before", 0, math.MaxInt64)
 	limit, errs[2] = c.limit()
 	o.Newest, errs[3] = c.flag("newest")
+	o.Flagged, errs[4] = c.flag("flagged")
 	o.Limit = int(limit)
 	return o, cmp.Or(errs[:]...)
 }

@@ -14,7 +14,7 @@ import (
 // route is one call of the API. The table below is all there is, and docs/api.md is held against it.
 type route struct {
 	method string
-	path   string // below /api/{version}/{tenant}/; {user} and {channel} stand for names
+	path   string // below /api/{version}/{tenant}/; {user}, {channel} and {list} stand for names
 	query  []string
 	do     func(*call) (answer, error)
 }
@@ -30,11 +30,21 @@ var routes = []route{
 	{"GET", "channels/{channel}/members", []string{"after", "limit"}, getMembers},
 	{"PUT", "channels/{channel}/members/{user}", nil, putMember},
 	{"DELETE", "channels/{channel}/members/{user}", nil, deleteMember},
-	{"GET", "channels/{channel}/messages", []string{"after", "before", "limit", "newest"}, getMessages},
+	{"GET", "channels/{channel}/messages", []string{"after", "before", "flagged", "limit", "newest"}, getMessages},
 	{"POST", "channels/{channel}/messages", nil, postMessage},
-	{"GET", "ngwords", nil, getNGWords},
-	{"PUT", "ngwords", nil, putNGWords},
-	{"PATCH", "ngwords", nil, patchNGWords},
+	{"GET", "ngwords", []string{"after", "limit", "revision"}, heavy(getNGList)},
+	{"PUT", "ngwords", nil, heavy(putNGList)},
+	{"PATCH", "ngwords", nil, heavy(patchNGList)},
+	{"POST", "ngwords/test", nil, testNGWords},
+	{"GET", "ngwords/base", nil, getNGBase},
+	{"GET", "ngwords/lists", nil, getNGLists},
+	{"GET", "ngwords/lists/{list}", []string{"after", "limit", "revision"}, heavy(getNGList)},
+	{"PUT", "ngwords/lists/{list}", nil, heavy(putNGList)},
+	{"PATCH", "ngwords/lists/{list}", nil, heavy(patchNGList)},
+	{"DELETE", "ngwords/lists/{list}", []string{"revision"}, deleteNGList},
+	{"GET", "ngwords/lists/{list}/history", []string{"before", "limit"}, getNGHistory},
+	{"GET", "ngwords/lists/{list}/diff", []string{"from", "to"}, heavy(getNGDiff)},
+	{"POST", "ngwords/lists/{list}/rollback", nil, heavy(postNGRollback)},
 }
 
 // hint is the query parameter by which nginx finds a canary's build; it may stand on every request.
@@ -103,11 +113,19 @@ func (rt *route) match(parts []string) (map[string]string, bool) {
 }
 
 func (c *call) checkNames() error {
-	checks := map[string]func(string) error{"user": names.User, "channel": names.Channel}
+	checks := map[string]func(string) error{"user": names.User, "channel": names.Channel, "list": listName}
 	for what, value := range c.path {
 		if err := checks[what](value); err != nil {
 			return chat.Errorf(chat.CodeBadName, "%v", err)
 		}
+	}
+	return nil
+}
+
+// listName is a tenant's name of another kind.
+func listName(s string) error {
+	if names.Tenant(s) != nil {
+		return &names.Error{What: "NG list", Value: s, Rule: names.TenantPattern}
 	}
 	return nil
 }

@@ -21,6 +21,8 @@ func TestTenants_seeNothingOfEachOther(t *testing.T) {
 		w.must(t, 201, "POST", "channels/lobby/messages", `{"text":"for demo only"}`)
 		w.must(t, 200, "PUT", "users/aki/token", `{"token":"0123456789abcdef"}`)
 		w.must(t, 200, "PUT", "ngwords", `{"words":[{"word":"darn"}]}`)
+		w.must(t, 201, "PUT", "ngwords/lists/more", `{"words":[{"word":"darn"}]}`)
+		const defaults = `{"scopes":["world","guild","direct","name"],"include":["kms-allow-en","kms-allow-ja"],"spacing":"word","look_alikes":"on"}`
 		for _, tt := range []struct{ call, body, want string }{
 			{"GET channels", "", `200 {"channels":[],"more":false}`},
 			{"GET channels/lobby", "", `404 {"code":"no_such_channel","message":"there is no such channel"}`},
@@ -31,7 +33,16 @@ func TestTenants_seeNothingOfEachOther(t *testing.T) {
 			{"DELETE channels/lobby/members/aki", "", `404 {"code":"no_such_channel","message":"there is no such channel"}`},
 			{"DELETE users/aki/token", "", `200 {"revoked":0}`},
 			{"PUT users/aki/token", `{"token":"0123456789abcdef"}`, `409 {"code":"token_taken","message":"the token is another user's"}`},
-			{"GET ngwords", "", `200 {"revision":0,"words":[]}`},
+			{"GET ngwords", "", `200 {"list":"default","revision":0,"count":0,"settings":` + defaults + `,"words":[],"more":false}`},
+			{"GET ngwords/lists", "", `200 {"lists":[{"list":"default","revision":0,"count":0,"settings":` + defaults + `}]}`},
+			{"GET ngwords/lists/more", "", `404 {"code":"no_such_list","message":"there is no list \"more\""}`},
+			{"GET ngwords/lists/more/history", "", `404 {"code":"no_such_list","message":"there is no list \"more\""}`},
+			{"GET ngwords/lists/more/diff?from=0", "", `404 {"code":"no_such_list","message":"there is no list \"more\" with a revision 0"}`},
+			{"PATCH ngwords/lists/more", `{"remove":["darn"]}`, `404 {"code":"no_such_list","message":"there is no list \"more\""}`},
+			{"POST ngwords/lists/more/rollback", `{"to":1}`, `404 {"code":"no_such_list","message":"there is no list \"more\" with a revision 1"}`},
+			{"DELETE ngwords/lists/more", "", `404 {"code":"no_such_list","message":"there is no list \"more\""}`},
+			{"PATCH ngwords", `{"settings":{"include":["more"]}}`, `400 {"code":"bad_request","message":"there is no base list \"more\""}`},
+			{"POST ngwords/test", `{"text":"darn"}`, `200 {"action":"","text":"darn","hits":[],"allowed":[]}`},
 		} {
 			method, path, _ := strings.Cut(tt.call, " ")
 			a := w.Call(t, method, "/api/2.0/other/"+path, tt.body, "Authorization: Bearer "+w.other)
@@ -71,6 +82,12 @@ func TestWrites_announceWhatChanges(t *testing.T) {
 		{201, "POST", "channels/guild/messages", `{"text":"x"}`, 0},
 		{200, "PUT", "ngwords", `{"words":[{"word":"darn"}]}`, 1},
 		{200, "PATCH", "ngwords", `{"remove":["darn"]}`, 1},
+		{200, "PATCH", "ngwords", `{"remove":["darn"]}`, 0},
+		{200, "PATCH", "ngwords", `{"add":[{"word":"darn"}],"dry_run":true}`, 0},
+		{200, "PATCH", "ngwords", `{"settings":{"scopes":["name"]}}`, 1},
+		{201, "PUT", "ngwords/lists/more", `{"words":[]}`, 1},
+		{200, "POST", "ngwords/lists/default/rollback", `{"to":1}`, 1},
+		{204, "DELETE", "ngwords/lists/more", ``, 1},
 		{204, "DELETE", "channels/guild", ``, 1},
 	} {
 		before := w.Changes()
@@ -202,7 +219,7 @@ func TestGetMessages_tellsWhatEachEntryIs(t *testing.T) {
 	for _, e := range []*envelope.Envelope{
 		{Kind: envelope.Say, ID: first, User: "aki", Name: "あき", Text: "darn", Shadow: true},
 		{Kind: envelope.Edit, ID: second, User: "aki", Text: "dear", Target: first},
-		{Kind: envelope.Say, ID: third, User: "aki", Text: "from the future"},
+		{Kind: envelope.Say, ID: third, User: "aki", Text: "from the future", Flags: []string{"future"}},
 	} {
 		appended := make(chan error, 1)
 		log.Append(ch.PK, e, func(_ chatlog.Receipt, err error) { appended <- err })
@@ -269,7 +286,7 @@ func TestNGWords_refusedOnesLeaveTheListAlone(t *testing.T) {
 		w.must(t, 200, "PATCH", "ngwords", `{"revision":0,"add":[{"word":"か"},{"word":"が"},{"word":"A"},{"word":"a"}]}`)
 		w.must(t, 409, "PATCH", "ngwords", `{"revision":0,"remove":["か"]}`)
 		w.must(t, 409, "PUT", "ngwords", `{"revision":5,"words":[]}`)
-		if got := w.must(t, 200, "PATCH", "ngwords", `{"add":[{"word":"a"}]}`).Body; got != `{"revision":1}` {
+		if got := w.must(t, 200, "PATCH", "ngwords", `{"add":[{"word":"a"}]}`).Body; got != `{"revision":1,"added":0,"changed":0,"removed":0}` {
 			t.Errorf("nothing new: %s", got)
 		}
 		list, err := w.store.NGRead(t.Context(), "demo", store.NGDefault)

@@ -7,6 +7,7 @@ package api
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -15,7 +16,15 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/runtime/chat"
+	"github.com/kmsctl/kms/runtime/limit"
 	"github.com/kmsctl/kms/runtime/store"
+)
+
+// Requests that hold whole NG lists in memory, some 60 MiB for one of 200,000 words, run a few at a time; others wait.
+const (
+	maxHeavy        = 4
+	maxHeavyWaiting = 256
+	heavyTimeout    = 25 * time.Second // a rollback of a long list takes a few; nginx waits for 30
 )
 
 // requestTimeout bounds what one request may wait for the database; nginx would wait longer.
@@ -28,6 +37,7 @@ type server struct {
 	version string
 	log     *slog.Logger
 	timeout time.Duration
+	heavy   *limit.Parking
 }
 
 // Handler serves the API of the version with this public name. Chat and store stay the caller's.
@@ -39,7 +49,7 @@ func newServer(svc *chat.Service, st *store.Store, version string, log *slog.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &server{chat: svc, store: st, version: version, log: log, timeout: requestTimeout}
+	return &server{chat: svc, store: st, version: version, log: log, timeout: requestTimeout, heavy: limit.NewParking(maxHeavy, maxHeavyWaiting)}
 }
 
 // call is one request on its way.
@@ -54,6 +64,9 @@ type call struct {
 	route  *route            // nil until found
 	path   map[string]string // the route's names, checked
 	query  map[string]string // only what the route knows
+
+	matching bool   // the change is for the revision that If-Match names
+	leave    func() // the place of a heavy request, once it is answered; nil for others
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -63,6 +76,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Request-Id", c.id)
 	h.Set("Cache-Control", "no-store") // answers hold tokens and what may change at any time
+	defer func() {
+		if c.leave != nil {
+			c.leave()
+		}
+	}()
 	a, err := s.handle(c)
 	if err != nil {
 		c.refuse(err)
@@ -95,6 +113,24 @@ func (s *server) handle(c *call) (a answer, err error) {
 		return a, err
 	}
 	return c.route.do(c)
+}
+
+// heavy makes a handler wait for one of the places for those that need much memory, which tenants share fairly.
+func heavy(do func(*call) (answer, error)) func(*call) (answer, error) {
+	return func(c *call) (a answer, err error) {
+		ctx, cancel := context.WithTimeout(c.r.Context(), heavyTimeout)
+		defer cancel()
+		c.ctx = ctx
+		if c.leave, err = c.heavy.Enter(c.ctx, c.tenant); err != nil {
+			busy := &chat.Error{Code: chat.CodeBusy, Message: "too many requests about NG lists at once", Retry: true}
+			var full *limit.FullError
+			if errors.As(err, &full) {
+				busy.After = full.After
+			}
+			return a, busy
+		}
+		return do(c)
+	}
 }
 
 // keyError tells nobody whether the tenant or the key is the wrong one.

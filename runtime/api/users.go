@@ -57,10 +57,11 @@ func isSecret(s string) bool {
 	return true
 }
 
-// token is the answer of putToken. The secret is there only if it was made here: nobody can read it again.
+// token is the answer of putToken. Masked: the name was not stored as it was given. The secret is there only if it was made here: nobody can read it again.
 type token struct {
 	User      string `json:"user"`
 	Name      string `json:"name"`
+	Masked    bool   `json:"masked,omitempty"`
 	ExpiresAt int64  `json:"expires_at,omitempty"`
 	Token     string `json:"token,omitempty"`
 }
@@ -73,13 +74,17 @@ func putToken(c *call) (answer, error) {
 	if err := in.check(); err != nil {
 		return answer{}, err
 	}
-	out := token{User: c.path["user"]}
+	name, err := c.judged("user "+c.path["user"], in.Name)
+	if err != nil {
+		return answer{}, err
+	}
+	out := token{User: c.path["user"], Masked: name.Masked}
 	secret := in.Token
 	if secret == "" {
 		out.Token = auth.NewSecret(tokenPrefix)
 		secret = out.Token
 	}
-	t := store.Token{Tenant: c.tenant, User: out.User, Name: in.Name, Hash: auth.Hash(secret)}
+	t := store.Token{Tenant: c.tenant, User: out.User, Name: name.Text, Hash: auth.Hash(secret)}
 	if in.ExpiresIn != nil {
 		now, err := c.store.Now(c.ctx) // the clock that decides about expiry
 		if err != nil {
@@ -103,6 +108,14 @@ func putToken(c *call) (answer, error) {
 		return answer{}, err
 	}
 	return ok(out)
+}
+
+// judged applies the tenant's NG words to a display name that was given, and leaves one alone that was not.
+func (c *call) judged(holder, name string) (chat.Name, error) {
+	if name == "" {
+		return chat.Name{}, nil
+	}
+	return c.chat.JudgeName(c.ctx, c.tenant, holder, name)
 }
 
 // unlearned reports whether a token that is put may change what processes know already. Most are new, and come one with each login

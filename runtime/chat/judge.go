@@ -88,8 +88,15 @@ func (s *Service) verdict(ctx context.Context, tenant, scope, text string) (v ng
 	return v, nil
 }
 
-// Explain says what the lists that are in force for a scope find in a text, and why; an empty scope asks all lists of the tenant.
+// Explain says what the lists that are in force for a scope find in a text, and why. What has just been changed it waits for, a
+// second at most.
 func (s *Service) Explain(ctx context.Context, tenant, scope, text string) (ngword.Explanation, error) {
+	if _, err := s.filter(ctx, tenant, scope); err != nil {
+		return ngword.Explanation{}, err
+	}
+	if err := s.words.settle(ctx, tenant); err != nil {
+		return ngword.Explanation{}, s.readError("read the NG words", err)
+	}
 	f, err := s.filter(ctx, tenant, scope)
 	if f == nil {
 		return ngword.Explanation{Text: text}, err

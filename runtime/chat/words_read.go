@@ -19,6 +19,7 @@ const (
 	largeList      = 10_000 // words
 
 	listTimeout = time.Minute      // of reading one list; whoever waits for it is told sooner
+	settleTime  = time.Second      // that a test of a text waits for a change to be in force
 	renewPause  = 10 * time.Second // at most between two attempts to read what cannot be read
 )
 
@@ -216,6 +217,7 @@ func (w *words) haveLocked(keys []listKey) bool {
 // compiled is a list at a revision. Of a list that does not exist the matcher is nil.
 type compiled struct {
 	matcher  *ngword.Matcher
+	revision int64
 	settings store.NGSettings
 	words    int
 	forbids  bool // something besides allow entries
@@ -257,12 +259,16 @@ func (w *words) compile(ctx context.Context, key listKey) (compiled, error) {
 	return compileList(list)
 }
 
+// compileList makes a matcher in whose hits a base list is `_base/NAME`: the tenant may have a list of that name.
 func compileList(list store.NGList) (compiled, error) {
+	if list.Tenant == store.NGBase {
+		list.Name = store.NGBase + "/" + list.Name
+	}
 	m, err := ngword.Compile(list)
 	if err != nil {
 		return compiled{}, err
 	}
-	c := compiled{matcher: m, settings: list.Settings.WithDefaults(), words: len(list.Entries)}
+	c := compiled{matcher: m, revision: list.Revision, settings: list.Settings.WithDefaults(), words: len(list.Entries)}
 	c.forbids = slices.ContainsFunc(list.Entries, func(e store.NGEntry) bool { return e.Kind != store.NGAllow })
 	if list.Tenant == store.NGBase {
 		c.settings.Include = nil
@@ -292,4 +298,46 @@ func (w *words) heads(ctx context.Context, tenant string) ([]store.NGList, error
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()
 	return w.store.NGLists(ctx, tenant)
+}
+
+// settle waits until the lists serve as they stand in the database now, but no longer than settleTime: one of them may be broken.
+func (w *words) settle(ctx context.Context, tenant string) error {
+	var want []store.NGList
+	for _, owner := range []string{tenant, store.NGBase} {
+		heads, err := w.heads(ctx, owner)
+		if err != nil {
+			return err
+		}
+		want = append(want, heads...)
+	}
+	deadline := time.After(settleTime)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !w.serves(tenant, want) {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// serves reports whether a tenant's lists are at these revisions, and the base lists that are used here.
+func (w *words) serves(tenant string, heads []store.NGList) bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	t, own := w.tenants[tenant], 0
+	for _, head := range heads {
+		l := w.lists[listKey{head.Tenant, head.Name}]
+		if head.Tenant == tenant {
+			own++
+		}
+		if l == nil && head.Tenant == tenant || l != nil && l.revision != head.Revision {
+			return false
+		}
+	}
+	return t != nil && own == len(t.names)
 }
