@@ -247,8 +247,8 @@ type talker interface {
 	close()
 }
 
-// talk has a client say something every so often until ctx ends.
-func talk(ctx context.Context, c talker, name string, r *rand.Rand, every time.Duration) {
+// keepTalking has a client say something every so often until ctx ends.
+func keepTalking(ctx context.Context, c talker, name string, r *rand.Rand, every time.Duration) {
 	for n := 0; pause(ctx, every/2+time.Duration(r.Int64N(int64(every)))); n++ {
 		c.say(r, fmt.Sprintf("%s の %d 番目", name, n))
 	}
