@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,7 @@ func TestPage(t *testing.T) {
 		{"leavesEnterToTheInputMethod", pageIME},
 		{"showsMarkupAsText", pageMarkup},
 		{"staysWhereOneReads", pageScroll},
+		{"feelsInstant", pageInstant},
 		{"followsADeploy", pageDeploy},
 		{"comesBackAfterAKill", pageKill},
 		{"movesFromARetiredVersion", pageRetired},
@@ -76,7 +78,7 @@ func pageNGWords(t *testing.T, k *kms, browser context.Context) {
 	for pane, other := range map[string]string{left: right, right: left} {
 		p.say(pane, "うちの犬はばかだけどかわいい")
 		p.shows(other+" .message:last-child .text", "うちの犬は**だけどかわいい")
-		p.shows(pane+" .message.own:last-child", "a word was masked")
+		p.shows(pane+" .message.own", "a word was masked")
 		p.say(pane, "buy spam now")
 		p.shows(pane+" .problem", "Not sent:")
 		p.shows(pane+" .problem code", "ng_word")
@@ -144,7 +146,35 @@ func pageScroll(t *testing.T, k *kms, browser context.Context) {
 	}
 }
 
-// A deploy of each version while both talk: 2.0 never stops being connected, 1.0 is told and comes back.
+// What one says stands there at once, pale, and stays where it is when the answer comes.
+func pageInstant(t *testing.T, k *kms, browser context.Context) {
+	p := k.open(t, browser)
+	p.say(left, "はい？")
+	p.shows(right+" .message", "はい？")
+	_, ua := k.serving(t, "2.0")
+	if err := syscall.Kill(ua, syscall.SIGSTOP); err != nil { // no answer comes before SIGCONT
+		t.Fatal(err)
+	}
+	defer syscall.Kill(ua, syscall.SIGCONT)
+	p.say(right, "すぐ見える")
+	const own = right + " .message.own:last-child"
+	p.shows(own+".pending .text", "すぐ見える")
+	p.shot("pending", "light", 1200, 760)
+	const place = `JSON.stringify(document.querySelector("` + own + ` .bubble").getBoundingClientRect())`
+	before := eval[string](p, place)
+	if err := syscall.Kill(ua, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	p.shows(left+" .message:not(.own)", "すぐ見える")
+	p.shows(own+".sent .text", "すぐ見える")
+	if after := eval[string](p, place); after != before {
+		t.Errorf("it jumped from %s to %s", before, after)
+	}
+	p.say(left, "ばか")
+	p.shows(left+" .message.own.sent", "a word was masked")
+}
+
+// A deploy of each version while both talk: 2.0 shows that it moves and is never without a connection; 1.0 is told and comes back.
 func pageDeploy(t *testing.T, k *kms, browser context.Context) {
 	p := k.open(t, browser)
 	eval[bool](p, `(() => {
@@ -155,22 +185,57 @@ func pageDeploy(t *testing.T, k *kms, browser context.Context) {
 		return true;
 	})()`)
 	k.build(t, "again-2.0", "../../versions/v2_0", "-ldflags", "-X main.label=again")
-	k.ctl(t, "deploy", filepath.Join(k.bin, "again-2.0"))
-	k.moved(t, "2.0")
-	p.say(right, "一つも失わない")
-	p.shows(left+" .message", "一つも失わない")
-	p.shows(right+" .message.own", "一つも失わない")
-	if n := strings.Count(p.text(right+" .log"), "一つも失わない"); n != 1 {
-		t.Errorf("2.0 shows the message %d times", n)
-	}
-	if states := eval[[]string](p, `window.states.filter((s) => s !== "connected")`); len(states) != 0 {
-		t.Errorf("a deploy of 2.0 was seen: %v", states)
+	p.talksThrough("配備", func() {
+		k.ctl(t, "deploy", filepath.Join(k.bin, "again-2.0"))
+		k.moved(t, "2.0")
+	})
+	p.shows(right+" .note", "moved to another server: nothing was missed")
+	p.shows(right+connected, "connected")
+	if states := eval[[]string](p, `window.states`); !slices.Equal(states, []string{"moving", "connected"}) {
+		t.Errorf("a deploy of 2.0 was seen as %v", states)
 	}
 	k.build(t, "again-1.0", "../../versions/v1_0", "-ldflags", "-X main.label=again")
 	k.ctl(t, "deploy", filepath.Join(k.bin, "again-1.0"))
 	p.shows(left+" .note", "what was said in between is missing")
 	p.say(left, "ただいま")
 	p.shows(right+" .message", "ただいま")
+}
+
+// talksThrough has both panes talk as fast as they can while do runs. 2.0 shows all of it once, each one's in their order.
+func (p *page) talksThrough(topic string, do func()) {
+	p.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	n := 0
+	for over := false; !over; n++ {
+		select {
+		case <-done:
+			over = true // one more, after it
+		default:
+		}
+		p.say(left, fmt.Sprintf("%s %d left", topic, n))
+		p.say(right, fmt.Sprintf("%s %d right", topic, n))
+	}
+	for _, side := range []string{"left", "right"} {
+		last := fmt.Sprintf("%s %d %s", topic, n-1, side)
+		p.shows(right+" .message:not(.pending) .text", last)
+		var want, got []string
+		for i := range n {
+			want = append(want, fmt.Sprintf("%s %d %s", topic, i, side))
+		}
+		for line := range strings.Lines(p.text(right + " .message .text")) {
+			if line = strings.TrimSpace(line); strings.HasPrefix(line, topic) && strings.HasSuffix(line, side) {
+				got = append(got, line)
+			}
+		}
+		if !slices.Equal(got, want) {
+			p.t.Errorf("2.0 shows %q, want %q", got, want)
+		}
+	}
+	p.t.Logf("%s: %d messages", topic, 2*n)
 }
 
 // A killed process of 2.0: its pane comes back by itself, gets what was said meanwhile, and sends what was typed meanwhile, once.
@@ -181,16 +246,30 @@ func pageKill(t *testing.T, k *kms, browser context.Context) {
 		t.Fatal(err)
 	}
 	p.shows(right+" .state", "reconnecting")
-	p.say(left, "聞こえる？")
 	p.say(right, "もちろん")
+	p.shows(right+" .message.own.pending", "もちろん")
+	p.shot("reconnecting", "light", 1200, 760)
+	p.shot("reconnecting-narrow", "light", 400, 800)
+	p.say(left, "聞こえる？")
 	p.connected()
 	p.shows(right+" .message:not(.own)", "聞こえる？")
 	p.shows(left+" .message:not(.own)", "もちろん")
+	p.shows(right+" .message.own.sent", "もちろん")
 	for _, text := range []string{"聞こえる？", "もちろん"} {
 		if n := strings.Count(p.text(right+" .log"), text); n != 1 {
 			t.Errorf("2.0 shows %q %d times", text, n)
 		}
 	}
+	p.talksThrough("再起動", func() {
+		_, ua := k.serving(t, "2.0")
+		if err := syscall.Kill(ua, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		testkit.Eventually(t, 20*time.Second, "another process serves", func() bool {
+			_, next := k.serving(t, "2.0")
+			return next != 0 && next != ua
+		})
+	})
 }
 
 // serving tells the set that serves a version, and the process id of its UA.

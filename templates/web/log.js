@@ -9,8 +9,7 @@ export class Log {
   #list;
   #newer;
   #byId = new Map();
-  #sent = new Map(); // id -> what we typed, until both it and what everybody sees are known
-  #waiting = new Set();
+  #waiting = new Map(); // line of ours that did not come back yet -> {id, text}
   #following = true; // the end is in view; only a reader's own scrolling up changes that
   #top = 0;
 
@@ -23,20 +22,26 @@ export class Log {
   }
 
   message(m) {
-    const line = this.#line(m.own ? "message own" : "message", m);
-    const grouped = this.#continues(m);
-    line.classList.toggle("grouped", grouped);
-    line.dataset.user = m.user;
-    line.dataset.at = m.at;
-    line.append(byline(m.name || m.user, m.at, grouped), bubble(m.text));
+    const ours = m.own ? this.#ours(m) : undefined;
+    const line = ours ?? this.#message(m);
+    if (ours) this.#settled(ours, m);
     if (!m.text) this.#blank(line);
     this.#add(line, m.id);
-    if (m.own) this.#compare(m.id);
+    this.#group(line);
+  }
+
+  #message(m) {
+    const line = this.#line(m.own ? "message own" : "message", m);
+    line.dataset.user = m.user;
+    line.append(byline(m.name || m.user), bubble(m.text));
+    date(line, m.at);
+    return line;
   }
 
   system(m) {
     const line = this.#line("system", m);
-    line.append(byline(m.name || m.user || "System", m.at, false), bubble(m.text));
+    line.append(byline(m.name || m.user || "System"), bubble(m.text));
+    date(line, m.at);
     this.#add(line, m.id);
   }
 
@@ -62,39 +67,64 @@ export class Log {
     if (line) this.#blank(line);
   }
 
-  // sending shows our own message at once, pale, until it has come back from the server or was refused; it returns the way to
-  // take it off again. A quick answer leaves no time to see it.
-  sending(text) {
-    const line = this.#line("message own pending", {});
-    line.append(bubble(text));
-    mark(line, "sending…");
-    this.#waiting.add(line);
-    const shown = setTimeout(() => this.#add(line), 300);
-    return () => {
-      clearTimeout(shown);
-      this.#waiting.delete(line);
-      line.remove();
-    };
+  // sending shows our own message at once, pale, in the place where it will stay if nobody else is quicker. It returns its line.
+  sending(text, id, me) {
+    const line = this.#message({ own: true, user: me?.user ?? "", name: me?.name, at: Date.now(), text });
+    line.classList.add("pending");
+    this.#waiting.set(line, { id, text });
+    this.#add(line);
+    this.#group(line);
+    return line;
   }
 
   waiting(reason) {
-    for (const line of this.#waiting) mark(line, reason);
+    for (const line of this.#waiting.keys()) {
+      if (line.classList.contains("pending")) mark(line, reason);
+    }
     this.#follow();
   }
 
-  // accepted tells what we typed, so that a masked message can say so.
-  accepted(id, typed) {
-    this.#sent.set(id, typed);
-    this.#compare(id);
+  // accepted: the server has it, and its answer tells the id. What everybody sees comes before or after.
+  accepted(line, id) {
+    line.classList.remove("pending");
+    line.classList.add("sent");
+    const mine = this.#waiting.get(line);
+    if (!mine) return;
+    mark(line, "");
+    mine.id = id;
+    const twin = this.#byId.get(id);
+    if (!twin) return;
+    this.#settled(line, { text: twin.querySelector(".text").textContent, at: Number(twin.dataset.at) });
+    twin.replaceWith(line);
+    this.#byId.set(id, line);
+    line.dataset.id = id;
+    this.#group(line);
   }
 
-  #compare(id) {
-    const typed = this.#sent.get(id);
-    const line = this.#byId.get(id);
-    if (typed === undefined || !line) return;
-    this.#sent.delete(id);
-    if (line.querySelector(".text").textContent !== typed) mark(line, "a word was masked");
-    this.#follow();
+  refused(line) {
+    const next = line.nextElementSibling;
+    this.#waiting.delete(line);
+    line.remove();
+    if (next) this.#group(next);
+  }
+
+  // ours finds the line that shows this message already. In 1.0 the id may come after the message: then the text has to do.
+  #ours(m) {
+    for (const [line, { id, text }] of this.#waiting) {
+      if (id === m.id || (id === undefined && text === m.text)) return line;
+    }
+    return undefined;
+  }
+
+  // settled makes a line say what everybody sees.
+  #settled(line, { text, at }) {
+    const typed = this.#waiting.get(line).text;
+    this.#waiting.delete(line);
+    line.classList.remove("pending");
+    line.classList.add("sent");
+    mark(line, typed === text ? "" : "a word was masked");
+    write(line.querySelector(".text"), text);
+    date(line, at);
   }
 
   #line(kind, m) {
@@ -103,9 +133,13 @@ export class Log {
     return line;
   }
 
-  #continues(m) {
-    const last = this.#list.lastElementChild;
-    return last?.dataset.user === m.user && m.at - last.dataset.at < groupMs;
+  // The first of several messages of one user shows the name, here and in the line that follows.
+  #group(line) {
+    for (const l of [line, line.nextElementSibling]) {
+      const before = l?.previousElementSibling;
+      const same = before?.dataset.user !== undefined && before.dataset.user === l?.dataset.user;
+      l?.classList.toggle("grouped", same && l.dataset.at - before.dataset.at < groupMs);
+    }
   }
 
   #blank(line) {
@@ -115,9 +149,12 @@ export class Log {
 
   // Whoever reads further up is not pulled away.
   #add(line, id) {
-    const pending = this.#list.querySelector(".pending");
-    if (pending && !line.classList.contains("pending")) pending.before(line);
-    else this.#list.append(line);
+    const [first] = this.#waiting.keys(); // what did not come back yet stays below
+    if (!this.#waiting.has(line) && first) {
+      if (line.nextElementSibling !== first) first.before(line);
+    } else if (line !== this.#list.lastElementChild) {
+      this.#list.append(line);
+    }
     if (id) {
       line.dataset.id = id;
       this.#byId.set(id, line);
@@ -175,12 +212,17 @@ export function write(e, text) {
   else e.removeAttribute("lang");
 }
 
-function byline(name, at, hidden) {
-  const line = element("p", hidden ? "byline hidden" : "byline");
-  const time = element("time", "", clock.format(at));
-  time.dateTime = new Date(at).toISOString();
-  line.append(element("span", "name", name), time);
+function byline(name) {
+  const line = element("p", "byline");
+  line.append(element("span", "name", name), element("time"));
   return line;
+}
+
+function date(line, at) {
+  const time = line.querySelector("time");
+  line.dataset.at = at;
+  time.dateTime = new Date(at).toISOString();
+  time.textContent = clock.format(at);
 }
 
 function bubble(text) {
@@ -190,6 +232,7 @@ function bubble(text) {
 }
 
 function mark(line, text) {
-  const tag = line.querySelector(".tag") ?? line.appendChild(element("p", "tag"));
-  tag.textContent = text;
+  const tag = line.querySelector(".tag");
+  if (!text) tag?.remove();
+  else (tag ?? line.appendChild(element("p", "tag"))).textContent = text;
 }

@@ -9,7 +9,10 @@ const protocols = new Map([["1", V1], ["2", V2]]);
 export const speaks = (version) => protocols.has(major(version));
 const major = (version) => version.split(".")[0].split("-")[0];
 
-const stateText = { idle: "not connected", connecting: "connecting…", connected: "connected", reconnecting: "reconnecting", refused: "refused" };
+const stateText = {
+  idle: "not connected", connecting: "connecting…", connected: "connected", moving: "moving…", reconnecting: "reconnecting", refused: "refused",
+};
+const movingMs = 1_500; // a move takes less time than one needs to see it
 
 export class Pane {
   #login = null; // {tenant, channel, token, user}
@@ -18,6 +21,8 @@ export class Pane {
   #session = null;
   #state = { name: "idle" };
   #clock = 0;
+  #shown = { name: "idle", at: 0 };
+  #later = 0;
   #lost;
   #form = false; // is there a login form to go back to?
 
@@ -31,7 +36,6 @@ export class Pane {
     this.#find(".again").addEventListener("click", () => this.#session?.retryNow());
     this.#find(".login").addEventListener("submit", (event) => this.#submit(event));
     this.#listenToComposer();
-    this.#name("");
     this.#show({ name: "idle" });
   }
 
@@ -52,6 +56,7 @@ export class Pane {
     this.#find(".login").hidden = !this.#form;
     this.root.classList.toggle("asking", this.#form);
     if (login) this.#connect();
+    else this.#name("");
   }
 
   use(version) {
@@ -69,9 +74,10 @@ export class Pane {
   #connect() {
     this.#session?.stop();
     const Client = protocols.get(major(this.#version));
-    const { token, channel, user } = this.#login;
-    this.#name(this.#login.name || user);
-    const session = new Client({ url: this.#address(), token, channel }, this.#events(() => session));
+    const { user, name } = this.#login;
+    this.#name(name || user);
+    const options = { ...this.#login, version: this.#version, url: this.#address() };
+    const session = new Client(options, this.#events(() => session));
     this.#session = session;
     session.start();
   }
@@ -103,26 +109,36 @@ export class Pane {
 
   #show(state) {
     this.#state = state;
-    this.#find(".state").dataset.state = state.name;
-    this.#find(".again").hidden = state.name !== "reconnecting" && !(state.name === "refused" && !this.#form);
-    if (state.name === "connected") this.#name(this.#session.me?.name || this.#session.me?.user);
-    this.#find(".send").disabled = state.name !== "connected" && !this.#keepsMessages();
+    const { name } = state;
+    this.#find(".again").hidden = name !== "reconnecting" && !(name === "refused" && !this.#form);
+    if (name === "connected") this.#name(this.#session.me?.name || this.#session.me?.user);
+    // 2.0 sends what was typed without a connection when it is back; 1.0 cannot.
+    this.#find(".send").disabled = name !== "connected" && (name === "refused" || !this.#session?.keepsMessages);
     this.#say(state);
-    this.#tick();
+    this.#look();
     if (this.#form) this.#askAgain(state);
     if (state.gone) this.#lost();
   }
 
-  // 2.0 sends what was typed without a connection when it is back; 1.0 cannot.
-  #keepsMessages() {
-    return this.#session instanceof V2 && this.#state.name !== "refused";
+  // The state as one sees it: a move that is over is shown a little longer.
+  #look() {
+    clearTimeout(this.#later);
+    const { name } = this.#state;
+    const left = this.#shown.name === "moving" && name === "connected" ? this.#shown.at + movingMs - Date.now() : 0;
+    if (left > 0) {
+      this.#later = setTimeout(() => this.#look(), left);
+      return;
+    }
+    this.#shown = { name, at: Date.now() };
+    this.#find(".state").dataset.state = name;
+    this.#tick();
   }
 
   #say({ reason, gone }) {
     const line = this.#find(".reason");
     const others = this.#live.filter((v) => v !== this.#version && speaks(v));
     const way = gone && others.length > 0 ? ` Move to ${others.join(" or ")} above.` : "";
-    line.hidden = !reason;
+    this.#find(".notice").hidden = !reason && this.#find(".again").hidden;
     write(line, reason ? capital(reason) + "." + way : "");
   }
 
@@ -189,15 +205,17 @@ export class Pane {
     if (!text || this.#find(".send").disabled) return;
     box.value = "";
     this.#problem("");
-    const done = this.log.sending(text);
+    box.focus();
+    const session = this.#session;
+    const id = session.newId();
+    const line = this.log.sending(text, id, session.me);
     try {
-      const { id } = await this.#session.send(text);
-      this.log.accepted(id, text);
+      this.log.accepted(line, (await session.send(text, id)).id);
     } catch (refusal) {
+      this.log.refused(line);
       if (!box.value.trim()) box.value = text; // it is theirs to change and send again
       this.#problem(`Not sent: ${refusal.message}`, refusal.code);
     }
-    done();
   }
 
   #problem(text, code = "") {

@@ -1,11 +1,11 @@
-// A session keeps a client in its channel: it connects, says how it stands, and comes back after a loss. v1.js and v2.js fill
-// in what their protocol does. The page uses them all in one way:
+// A session keeps a client in its channel: it connects, says how it stands, and comes back after a loss. v1.js fills in what its
+// protocol does; v2.js has all of it from kms.js. The page uses both in one way:
 //
-//   const session = new V2({ url, token, channel }, on);
+//   const session = new V2({ url, version, tenant, user, token, channel }, on);
 //   session.start(); session.retryNow(); session.stop();
-//   await session.send(text)   // { id } once the server has accepted it; rejects with a Refusal
+//   await session.send(text, session.newId())   // { id } once the server has accepted it; rejects with a Refusal
 //
-// on.state({name, reason, until, gone})   connecting | connected | reconnecting | refused
+// on.state({name, reason, until, gone})   connecting | connected | moving | reconnecting | refused
 // on.message({id, user, name, text, at, own, past}), on.system(same), on.presence({event, user, name, at})
 // on.edited({target, text}), on.deleted({target}), on.note(text), on.waiting(reason)
 
@@ -43,6 +43,7 @@ export class Refusal extends Error {
 }
 
 export class Session {
+  keepsMessages = false;
   wire = null;
   ready = false; // in the channel on this.wire
   me = null; // {user, name} after login
@@ -69,6 +70,11 @@ export class Session {
   retryNow() {
     this.#tries = 0;
     this.start();
+  }
+
+  // newId is the id of a message that is to be sent, where the client makes it.
+  newId() {
+    return undefined;
   }
 
   // open makes a connection; what it says goes to greet, receive and ended of the protocol.
