@@ -10,6 +10,7 @@ import (
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/api"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 // completeWithin bounds how long a Tab may hang; without an answer there are no suggestions.
@@ -103,12 +104,57 @@ func linkNames(ctx context.Context, k *api.Client, _ []string) ([]string, error)
 	return each(list, err, func(l controlplane.LinkInfo) string { return l.Name })
 }
 
-func wordNames(ctx context.Context, k *api.Client, args []string) ([]string, error) {
-	list, err := k.NGWords(ctx, args[0])
-	if err != nil {
-		return nil, err
+// ngTenantNames has the internal tenant of the base lists too.
+func ngTenantNames(ctx context.Context, k *api.Client, args []string) ([]string, error) {
+	list, err := tenantNames(ctx, k, args)
+	return append(list, store.NGBase+"\tthe base lists"), err
+}
+
+func ngListNames(ctx context.Context, k *api.Client, args []string) ([]string, error) {
+	if len(args) == 0 {
+		return nil, nil
 	}
-	return each(list.Words, nil, func(w api.NGWord) string { return w.Word })
+	list, err := k.NGLists(ctx, args[0])
+	return each(list, err, func(l api.NGListInfo) string { return l.List })
+}
+
+func baseListNames(ctx context.Context, k *api.Client, _ []string) ([]string, error) {
+	list, err := ngListNames(ctx, k, []string{store.NGBase})
+	return append(list, "none"), err
+}
+
+func revisionNames(list *string) live {
+	return func(ctx context.Context, k *api.Client, args []string) ([]string, error) {
+		if len(args) == 0 {
+			return nil, nil
+		}
+		revisions, err := k.NGHistory(ctx, args[0], *list, 50)
+		return each(revisions, err, func(r api.NGRevision) string {
+			return itoa(r.Revision) + "\t" + clean(r.Author+" "+r.Message)
+		})
+	}
+}
+
+// maxSuggestions bounds what a shell has to show of a list that may have 200,000 words.
+const maxSuggestions = 500
+
+// tenantAndWords completes a tenant and then words of one of its lists. What a terminal cannot show is left out.
+func (c *cli) tenantAndWords(list *string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return c.names(true, ngTenantNames, func(ctx context.Context, k *api.Client, args []string) ([]string, error) {
+			l, err := k.NGList(ctx, args[0], *list, newestRevision)
+			if err != nil {
+				return nil, err
+			}
+			var words []string
+			for _, w := range l.Words {
+				if strings.HasPrefix(w.Word, begun) && clean(w.Word) == w.Word && len(words) < maxSuggestions {
+					words = append(words, w.Word)
+				}
+			}
+			return words, nil
+		})(cmd, args, begun)
+	}
 }
 
 func setNames(ctx context.Context, k *api.Client, _ []string) ([]string, error) {

@@ -4,17 +4,45 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/api"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 func newNGWord(c *cli) *cobra.Command {
-	return group("ngword", "Manage tenants' NG (forbidden) words", `  kmsctl ngword add demo badword --action mask
-  kmsctl ngword test demo 'what happens to this badword'`, newNGWordAdd(c), newNGWordRemove(c), newNGWordList(c), newNGWordTest(c))
+	g := group("ngword", "Manage tenants' NG (forbidden) words", `  kmsctl ngword add demo badword --action mask
+  kmsctl ngword import demo words.csv --dry-run
+  kmsctl ngword test demo 'what happens to this badword'
+  kmsctl ngword history demo`, newNGWordLists(c), newNGWordSet(c), newNGWordDelete(c), newNGWordList(c), newNGWordAdd(c), newNGWordRemove(c),
+		newNGWordImport(c), newNGWordExport(c), newNGWordTest(c), newNGWordHistory(c), newNGWordDiff(c), newNGWordRollback(c), newNGWordEval(c))
+	g.Long = `Every tenant has the list default and may have others. All lists of a tenant that apply to a line judge it together,
+with the base lists that they include: allow entries win over words, and the strictest action wins. Base lists are those of
+the tenant _base; some come with KMS.
+
+Every change is a revision with its author and message, and can be taken back. It is in force everywhere within a second.`
+	return g
+}
+
+// listFlag adds --list, completed with the lists of the tenant that is the first argument.
+func (c *cli) listFlag(cmd *cobra.Command, list *string) {
+	cmd.Flags().StringVar(list, "list", store.NGDefault, "which of the tenant's lists")
+	c.completeFlag(cmd, "list", ngListNames)
+}
+
+// entryFlags adds what is said about words that do not say it themselves. The flag --allow is returned apart.
+func entryFlags(cmd *cobra.Command, w *api.NGWord) (allow *bool) {
+	flags := cmd.Flags()
+	flags.StringVar(&w.Action, "action", store.NGReject, "reject, mask, flag (deliver and report) or shadow (only the sender sees it)")
+	flags.StringVar(&w.Mode, "mode", store.NGModeAuto, "where it counts: as a word, as a substring, or auto: by its script")
+	complete(cmd, "action", store.NGReject, store.NGMask, store.NGFlag, store.NGShadow)
+	complete(cmd, "mode", store.NGModeAuto, store.NGModeWord, store.NGModeSubstring)
+	return flags.Bool("allow", false, "allow entries: what they cover is never an NG word")
 }
 
 // words takes words from the command line, or one a line from stdin when that is a single "-".
@@ -24,137 +52,102 @@ func (c *cli) words(args []string) ([]string, error) {
 	}
 	var words []string
 	lines := bufio.NewScanner(c.in)
+	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		if word := strings.TrimSpace(lines.Text()); word != "" {
 			words = append(words, word)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, controlplane.Errorf(controlplane.Failed, "cannot read words from stdin: %v", err)
+		return nil, controlplane.Errorf(controlplane.Failed, "cannot read lines from stdin: %v", err)
 	}
 	if len(words) == 0 {
-		return nil, controlplane.Errorf(controlplane.Usage, "cannot read words from stdin: it is empty")
+		return nil, controlplane.Errorf(controlplane.Usage, "cannot read lines from stdin: it is empty")
 	}
 	return words, nil
 }
 
-func (c *cli) changeWords(ctx context.Context, k *api.Client, tenant string, change api.NGChange) error {
-	list, err := k.ChangeNGWords(ctx, tenant, change)
+// changeList makes a revision and tells of it.
+func (c *cli) changeList(ctx context.Context, k *api.Client, tenant, list string, change api.NGChange) error {
+	done, err := k.ChangeNGList(ctx, tenant, list, change)
 	if err != nil {
-		return err
+		return withListHint(err, tenant, list)
 	}
 	if c.forPrograms() {
-		return c.encode(list)
+		return c.encode(done)
 	}
-	c.say("NG list of %s is at revision %d: %d added, %d removed", tenant, list.Revision, len(change.Add), len(change.Remove))
+	c.tellChanged(done)
 	return nil
 }
 
-func newNGWordAdd(c *cli) *cobra.Command {
-	var action, mode string
-	var allow bool
-	cmd := &cobra.Command{
-		Use:   "add TENANT WORD...",
-		Short: "Add words, or change what is done about them",
-		Example: `  kmsctl ngword add demo badword 悪い言葉 --action reject
-  kmsctl ngword add demo scunthorpe --allow
-  kmsctl ngword add demo - --action mask < words.txt`,
-		Args: args(2, -1),
-		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
-			words, err := c.words(args[1:])
-			if err != nil {
-				return err
-			}
-			kind := "word"
-			if allow {
-				kind = "allow"
-			}
-			var change api.NGChange
-			for _, word := range words {
-				change.Add = append(change.Add, api.NGWord{Word: word, Kind: kind, Action: action, Mode: mode})
-			}
-			return c.changeWords(ctx, k, args[0], change)
-		}),
-		ValidArgsFunction: c.names(false, tenantNames),
-	}
-	cmd.Flags().StringVar(&action, "action", "reject", "reject, mask, flag (deliver and report) or shadow (only the sender sees it)")
-	cmd.Flags().StringVar(&mode, "mode", "auto", "auto, word or substring")
-	cmd.Flags().BoolVar(&allow, "allow", false, "never treat these as NG words")
-	complete(cmd, "action", "reject", "mask", "flag", "shadow")
-	complete(cmd, "mode", "auto", "word", "substring")
-	return c.change(cmd)
-}
-
-func newNGWordRemove(c *cli) *cobra.Command {
-	return c.change(&cobra.Command{
-		Use:     "remove TENANT WORD...",
-		Short:   "Remove words",
-		Example: "  kmsctl ngword remove demo badword --message 'a dish, it turns out'",
-		Args:    args(2, -1),
-		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
-			words, err := c.words(args[1:])
-			if err != nil {
-				return err
-			}
-			return c.changeWords(ctx, k, args[0], api.NGChange{Remove: words})
-		}),
-		ValidArgsFunction: c.names(true, tenantNames, wordNames),
-	})
-}
-
-func newNGWordList(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use:     "list TENANT",
-		Short:   "List a tenant's NG words",
-		Example: "  kmsctl ngword list demo",
-		Args:    args(1, 1),
-		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
-			list, err := k.NGWords(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			t := table{data: list, empty: "no NG words yet: kmsctl ngword add " + args[0] + " WORD", columns: []column{{title: "WORD", flex: true}, {title: "KIND"}, {title: "ACTION"}, {title: "MODE"}}}
-			for _, w := range list.Words {
-				action := w.Action
-				if w.Kind == "allow" {
-					action = "-"
-				}
-				t.rows = append(t.rows, []string{w.Word, w.Kind, action, w.Mode})
-			}
-			return c.print(t)
-		}),
-		ValidArgsFunction: c.names(false, tenantNames),
+func (c *cli) tellChanged(done *api.NGChanged) {
+	switch {
+	case c.quiet:
+		fmt.Fprintln(c.out, done.Revision)
+	case isNothing(done):
+		c.say("nothing to change: list %s of %s is at revision %d", done.List, done.Tenant, done.Revision)
+	default:
+		c.say("list %s of %s is at revision %d: %d added, %d changed, %d removed", done.List, done.Tenant, done.Revision, done.Added, done.Changed, done.Removed)
 	}
 }
 
-func newNGWordTest(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use:     "test TENANT TEXT...",
-		Short:   "Tell what a tenant's NG list does to a text",
-		Example: "  kmsctl ngword test demo 'this is a ｂａｄｗｏｒｄ'",
-		Args:    args(2, -1),
-		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
-			v, err := k.TestNGWords(ctx, args[0], strings.Join(args[1:], " "))
-			if err != nil {
-				return err
-			}
-			if c.forPrograms() {
-				return c.encode(v)
-			}
-			if c.quiet {
-				fmt.Fprintln(c.out, dash(v.Action))
-				return nil
-			}
-			if v.Action == "" {
-				c.say("passes: %s", v.Text)
-				return nil
-			}
-			c.say("%s: %s", v.Action, v.Text)
-			for _, hit := range v.Hits {
-				c.say("  %s (%s) at bytes %d to %d", hit.Word, hit.Action, hit.Start, hit.End)
-			}
-			return nil
-		}),
-		ValidArgsFunction: c.names(false, tenantNames),
+func isNothing(done *api.NGChanged) bool {
+	return done.Added+done.Changed+done.Removed == 0 && done.Settings == nil
+}
+
+// tellUndo says how to take a revision back.
+func (c *cli) tellUndo(done *api.NGChanged) {
+	if !isNothing(done) && done.Revision > 0 {
+		c.say("undo: kmsctl ngword rollback %s %d%s", done.Tenant, done.Revision-1, listArgument(done.List))
 	}
+}
+
+func listArgument(list string) string {
+	if list == store.NGDefault {
+		return ""
+	}
+	return " --list " + list
+}
+
+// withListHint says how to make a list that is not there.
+func withListHint(err error, tenant, list string) error {
+	e := controlplane.AsError(err)
+	if e.Kind == controlplane.NotFound && e.Hint == "" && list != store.NGDefault {
+		return e.WithHint("kmsctl ngword lists %s; to make it: kmsctl ngword set %s --list %s", tenant, tenant, list)
+	}
+	return err
+}
+
+// baseFlag adds --base-revision; its value is what the API takes.
+func baseFlag(cmd *cobra.Command) func() (*int64, error) {
+	text := cmd.Flags().String("base-revision", "", "refuse unless the list is still at this revision")
+	return func() (*int64, error) {
+		if *text == "" {
+			return nil, nil
+		}
+		n, err := ngRevision(*text)
+		return &n, err
+	}
+}
+
+func ngRevision(text string) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, controlplane.Errorf(controlplane.Usage, "bad revision %q: want its number, from 0", text).WithHint("kmsctl ngword history TENANT")
+	}
+	return n, nil
+}
+
+// slowly says what is going on once it has taken a while.
+func (c *cli) slowly(format string, args ...any) (done func()) {
+	t := time.AfterFunc(progressAfter, func() { c.note(format, args...) })
+	return func() { t.Stop() }
+}
+
+// entryRow is an entry's cells: WORD KIND ACTION MODE.
+func entryRow(w api.NGWord) []string {
+	if w.Kind == store.NGAllow {
+		return []string{w.Word, w.Kind, "-", w.Mode}
+	}
+	return []string{w.Word, w.Kind, w.Action, w.Mode}
 }

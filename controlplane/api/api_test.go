@@ -114,7 +114,7 @@ func TestServer_badRequests(t *testing.T) {
 		{"relative path", "POST", "/v1/backup", `{"path":"kms.db"}`, 400, controlplane.Usage, "absolute"},
 		{"bad server", "POST", "/v1/links", `{"name":"a","kind":"inspircd","servers":["x"]}`, 400, controlplane.Usage, "bad server"},
 		{"password with line end", "POST", "/v1/links", `{"name":"a","kind":"inspircd","servers":["h:1"],"password":"a\nQUIT"}`, 400, controlplane.Usage, "bad password"},
-		{"bad NG action", "PATCH", "/v1/tenants/demo/ngwords", `{"add":[{"word":"x","action":"kill"}]}`, 400, controlplane.Usage, "bad action"},
+		{"bad NG action", "PATCH", "/v1/tenants/demo/nglists/default", `{"add":[{"word":"x","action":"kill"}]}`, 400, controlplane.Usage, "bad action"},
 		{"short token", "PUT", "/v1/tenants/demo/tokens/alice", `{"token":"abc"}`, 400, controlplane.Usage, "bad token"},
 		{"short digest", "GET", "/v1/builds/abc", "", 400, controlplane.Usage, "at least 4"},
 	}
@@ -139,7 +139,8 @@ func TestServer_auditsEachChangeOnceWithThePeer(t *testing.T) {
 		t.Fatal("a tenant was added twice")
 	}
 	r.client.Tenants(ctx)
-	r.client.TestNGWords(ctx, "demo", "text")
+	r.client.TestNGLists(ctx, "demo", api.NGTexts{Texts: []string{"text"}})
+	r.client.PlanNGList(ctx, "demo", "default", api.NGChange{Add: []api.NGWord{{Word: "text"}}})
 	key, err := r.client.AddKey(ctx, "demo", "label")
 	if err != nil {
 		t.Fatal(err)

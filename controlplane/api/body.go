@@ -15,7 +15,7 @@ import (
 
 const (
 	maxBody     = 1 << 20
-	maxNGBody   = 32 << 20  // 100,000 words with room to spare
+	maxNGBody   = 64 << 20  // 100,000 of the longest words; whoever has more sends them in parts
 	maxArtifact = 512 << 20 // a server binary
 	bodyTimeout = 30 * time.Second
 )

@@ -95,22 +95,3 @@ func (c *Client) Join(ctx context.Context, tenant, channel, user string) error {
 func (c *Client) Leave(ctx context.Context, tenant, channel, user string) error {
 	return c.call(ctx, http.MethodDelete, path("tenants", tenant, "channels", channel, "members", user), nil, nil, nil)
 }
-
-// NGWords returns a tenant's NG list.
-func (c *Client) NGWords(ctx context.Context, tenant string) (*NGList, error) {
-	return get[*NGList](ctx, c, path("tenants", tenant, "ngwords"), nil)
-}
-
-// ChangeNGWords adds and removes words as one revision and returns it with the words added.
-func (c *Client) ChangeNGWords(ctx context.Context, tenant string, change NGChange) (*NGList, error) {
-	var out NGList
-	if err := c.call(ctx, http.MethodPatch, path("tenants", tenant, "ngwords"), nil, change, &out); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// TestNGWords tells what a tenant's NG list does to a text.
-func (c *Client) TestNGWords(ctx context.Context, tenant, text string) (*NGVerdict, error) {
-	return post[*NGVerdict](ctx, c, path("tenants", tenant, "ngwords", "test"), NGText{text})
-}

@@ -58,7 +58,7 @@ func answerFor(err error) (int, *controlplane.Error) {
 		return http.StatusNotFound, controlplane.Errorf(controlplane.NotFound, "%v", err)
 	case errors.Is(err, store.ErrInUse):
 		return http.StatusConflict, controlplane.Errorf(controlplane.InUse, "%v", err)
-	case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict):
+	case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrLimit):
 		return http.StatusConflict, controlplane.Errorf(controlplane.Failed, "%v", err)
 	case errors.Is(err, store.ErrUnavailable):
 		return http.StatusServiceUnavailable, controlplane.Errorf(controlplane.Failed, "%v", err).WithHint("kmsctl doctor")

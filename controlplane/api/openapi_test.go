@@ -98,8 +98,10 @@ func TestPage_schemasAreTheTypes(t *testing.T) {
 		"Connection": controlplane.Connection{}, "Finding": controlplane.Finding{}, "LinkInfo": controlplane.LinkInfo{}, "LinkRequest": controlplane.LinkRequest{},
 		"LinkReport": controlplane.LinkReport{}, "BusStatus": controlplane.BusStatus{}, "NginxReport": controlplane.NginxReport{},
 		"KickRequest": KickRequest{}, "Count": Count{}, "AuditEntry": AuditEntry{}, "Tenant": Tenant{}, "NewTenant": NewTenant{}, "Key": Key{}, "NewKey": NewKey{}, "MadeKey": MadeKey{},
-		"NewToken": NewToken{}, "MadeToken": MadeToken{}, "Channel": Channel{}, "NewChannel": NewChannel{}, "NGWord": NGWord{}, "NGList": NGList{}, "NGChange": NGChange{},
-		"NGText": NGText{}, "NGVerdict": NGVerdict{}, "NGHit": NGHit{}, "FilePath": FilePath{}}
+		"NewToken": NewToken{}, "MadeToken": MadeToken{}, "Channel": Channel{}, "NewChannel": NewChannel{}, "FilePath": FilePath{},
+		"NGWord": NGWord{}, "NGSettings": NGSettings{}, "NGListInfo": NGListInfo{}, "NGList": NGList{}, "NGChange": NGChange{}, "NGChanged": NGChanged{},
+		"NGRollback": NGRollback{}, "NGRevision": NGRevision{}, "NGDiff": NGDiff{}, "NGPlan": NGPlan{}, "NGFinding": NGFinding{},
+		"NGTexts": NGTexts{}, "NGVerdict": NGVerdict{}, "NGHit": NGHit{}}
 	for name, schema := range p.Components.Schemas {
 		sample, ok := types[name]
 		if !ok {
@@ -140,7 +142,7 @@ func jsonFields(t reflect.Type) []string {
 
 // TestRoutes_whatChangesIsAudited names the few routes that are not GET and yet change nothing; any other has to be audited.
 func TestRoutes_whatChangesIsAudited(t *testing.T) {
-	harmless := []string{"POST /v1/plans", "POST /v1/plans/restore", "POST /v1/tenants/{tenant}/ngwords/test", "POST /v1/links/{link}/test", "POST /v1/bus/ping", "POST /v1/nginx/test"}
+	harmless := []string{"POST /v1/plans", "POST /v1/plans/restore", "POST /v1/tenants/{tenant}/nglists/test", "POST /v1/tenants/{tenant}/nglists/{list}/plan", "POST /v1/links/{link}/test", "POST /v1/bus/ping", "POST /v1/nginx/test"}
 	for _, rt := range routes {
 		if isChange := rt.method != "GET" && !slices.Contains(harmless, rt.method+" "+rt.path); isChange != (rt.action != "") {
 			t.Errorf("%s %s: action %q", rt.method, rt.path, rt.action)

@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"time"
+
+	"github.com/kmsctl/kms/runtime/store"
+)
 
 // Tenant is a game app that shares this KMS.
 type Tenant struct {
@@ -79,7 +83,7 @@ type NewChannel struct {
 	Name    string `json:"name,omitempty"`
 }
 
-// NGWord is an entry of a tenant's NG list.
+// NGWord is an entry of an NG list. Empty fields of a change mean: kind word, action reject, mode auto.
 type NGWord struct {
 	Word   string `json:"word"`
 	Kind   string `json:"kind,omitempty"`   // word, allow
@@ -87,38 +91,125 @@ type NGWord struct {
 	Mode   string `json:"mode,omitempty"`   // auto, word, substring
 }
 
-// NGList is a tenant's NG list at a revision.
+// NGSettings are an NG list's settings.
+type NGSettings = store.NGSettings
+
+// NGListInfo is an NG list without its words. A list that nobody has changed yet has revision 0.
+type NGListInfo struct {
+	Tenant    string     `json:"tenant"`
+	List      string     `json:"list"`
+	Revision  int64      `json:"revision"`
+	Count     int        `json:"count"`             // of entries
+	Shipped   bool       `json:"shipped,omitempty"` // comes with KMS, cannot be changed
+	Settings  NGSettings `json:"settings"`
+	ChangedAt time.Time  `json:"changed_at,omitzero"`
+	ChangedBy string     `json:"changed_by,omitempty"`
+	Message   string     `json:"message,omitempty"`
+}
+
+// NGList is an NG list at a revision.
 type NGList struct {
-	Tenant   string   `json:"tenant"`
-	Revision int64    `json:"revision"`
-	Words    []NGWord `json:"words"`
+	NGListInfo
+	Words []NGWord `json:"words"`
 }
 
-// NGChange asks for a new revision. With Base it is refused unless the list is still at that revision.
+// NGChange asks for a new revision. With Base it is refused unless the list is still at that revision. Settings make the list
+// when it is not there.
 type NGChange struct {
-	Base   *int64   `json:"base,omitempty"`
-	Add    []NGWord `json:"add,omitempty"`
-	Remove []string `json:"remove,omitempty"`
+	Base     *int64      `json:"base,omitempty"`
+	Add      []NGWord    `json:"add,omitempty"` // added, or set anew
+	Remove   []string    `json:"remove,omitempty"`
+	Replace  *[]NGWord   `json:"replace,omitempty"` // instead of both: exactly these
+	Settings *NGSettings `json:"settings,omitempty"`
 }
 
-// NGText asks what a tenant's NG list does to a text.
-type NGText struct {
-	Text string `json:"text"`
+// NGChanged is what a change did to a list. Revision is the old one if nothing changed.
+type NGChanged struct {
+	Tenant   string      `json:"tenant"`
+	List     string      `json:"list"`
+	Revision int64       `json:"revision"`
+	Added    int         `json:"added"`
+	Changed  int         `json:"changed"`
+	Removed  int         `json:"removed"`
+	Settings *NGSettings `json:"settings,omitempty"` // if they changed
 }
 
-// NGHit is one NG word found. Start and End are byte offsets in the text.
+// NGRollback asks for a list as it was at a revision, settings included, as a new revision.
+type NGRollback struct {
+	Revision int64  `json:"revision"`
+	Base     *int64 `json:"base,omitempty"`
+}
+
+// NGRevision is one change of a list. An entry that was changed counts as added and as removed.
+type NGRevision struct {
+	Revision int64       `json:"revision"`
+	At       time.Time   `json:"at"`
+	Author   string      `json:"author"`
+	Message  string      `json:"message,omitempty"`
+	Added    int         `json:"added"`
+	Removed  int         `json:"removed"`
+	Settings *NGSettings `json:"settings,omitempty"` // if they changed
+}
+
+// NGDiff is what a list has at one revision and not at another. A changed entry stands in both Added and Removed.
+type NGDiff struct {
+	Tenant         string      `json:"tenant"`
+	List           string      `json:"list"`
+	From           int64       `json:"from"`
+	To             int64       `json:"to"`
+	Added          []NGWord    `json:"added"`
+	Removed        []NGWord    `json:"removed"`
+	SettingsBefore *NGSettings `json:"settings_before,omitempty"` // both, if they differ
+	SettingsAfter  *NGSettings `json:"settings_after,omitempty"`
+}
+
+// NGPlan is what a change would do, and what it would mean for people who chat.
+type NGPlan struct {
+	NGDiff
+	Findings []NGFinding `json:"findings"`
+	LeftOut  int         `json:"left_out,omitempty"` // findings beyond the bound
+	Sampled  int         `json:"sampled"`            // recent lines of the log that the words were tried on
+}
+
+// NGFinding is something that whoever adds a word may not know. By its kind:
+// empty: it holds nothing to look for. same: it folds to the letters of Other. hidden: Other is found in it already.
+// allowed: the allow entry Other of List takes it away wherever it stands. ordinary: it is found in Lines entries of the allow-list
+// List, such as Example. log: it is found in Lines recent lines of the log, such as Example.
+type NGFinding struct {
+	Kind    string `json:"kind"`
+	Word    string `json:"word"`
+	List    string `json:"list,omitempty"`
+	Other   string `json:"other,omitempty"`
+	Lines   int    `json:"lines,omitempty"`
+	Example string `json:"example,omitempty"`
+	Spared  bool   `json:"spared,omitempty"` // of ordinary: the list includes that allow-list, which lets them through
+}
+
+// NGTexts asks what a tenant's NG lists do to texts.
+type NGTexts struct {
+	Scope string   `json:"scope,omitempty"` // where they would stand: world (when empty), guild, direct, name
+	Texts []string `json:"texts"`
+}
+
+// NGHit is one place where an NG word was found. Start and End are byte offsets in the text.
 type NGHit struct {
-	Word   string `json:"word"`
-	Action string `json:"action"`
-	Start  int    `json:"start"`
-	End    int    `json:"end"`
+	List     string   `json:"list"` // base lists as _base/NAME
+	Word     string   `json:"word"`
+	Action   string   `json:"action"`
+	Start    int      `json:"start"`
+	End      int      `json:"end"`
+	Found    string   `json:"found"`              // the text from Start to End
+	Foldings []string `json:"foldings,omitempty"` // what made the word of it; none: it stands there letter by letter
+	By       string   `json:"by,omitempty"`       // of Allowed: the allow entry that took it away
+	ByList   string   `json:"by_list,omitempty"`  // and its list
 }
 
 // NGVerdict is what would happen to a text. An empty Action means that it passes untouched.
 type NGVerdict struct {
-	Action string  `json:"action"`
-	Text   string  `json:"text"` // as it would be delivered
-	Hits   []NGHit `json:"hits"`
+	Action  string  `json:"action"`
+	Text    string  `json:"text"` // as it would be delivered
+	Hits    []NGHit `json:"hits"`
+	Allowed []NGHit `json:"allowed"` // words that are there and do not count
 }
 
 // AuditEntry is one line of the audit trail.

@@ -1,0 +1,295 @@
+package api
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/kmsctl/kms/runtime/chatlog"
+	"github.com/kmsctl/kms/runtime/ngword"
+	"github.com/kmsctl/kms/runtime/store"
+)
+
+const (
+	maxFindings = 2000
+	maxExample  = 200 // code points of an example
+)
+
+func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
+
+// ngCheck looks for what whoever adds entries to a list may not know about them.
+type ngCheck struct {
+	list     store.NGList // with them
+	added    map[string]store.NGEntry
+	words    []string       // the added ones that forbid, in order
+	spared   []store.NGList // the lists whose allow entries win over them
+	findings []NGFinding
+}
+
+// findNG adds to a plan what is to be said about its added words.
+func (c *call) findNG(plan *NGPlan, after store.NGList, added []store.NGEntry) error {
+	after.Tenant, after.Name = plan.Tenant, plan.List
+	k := &ngCheck{list: named(after), added: make(map[string]store.NGEntry, len(added))}
+	for _, e := range added {
+		k.added[e.Word] = e
+		if e.Kind != store.NGAllow {
+			k.words = append(k.words, e.Word)
+		}
+	}
+	if len(added) == 0 {
+		return nil
+	}
+	var err error
+	if k.spared, err = c.sparing(after); err != nil {
+		return err
+	}
+	sample, err := c.sampleFor(after)
+	if err != nil {
+		return err
+	}
+	release, err := takeNGSlot(c.ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for _, look := range []func() error{k.same, k.hiddenAndAllowed, k.ordinary, func() error { return k.inLog(sample) }} {
+		if err := errors.Join(c.ctx.Err(), look()); err != nil {
+			return err
+		}
+	}
+	plan.Sampled, plan.Findings = len(sample), k.findings[:min(len(k.findings), maxFindings)]
+	plan.LeftOut = len(k.findings) - len(plan.Findings)
+	return nil
+}
+
+// sparing returns the allow entries that judge along with a list: of the base lists that it includes, and of the tenant's others.
+func (c *call) sparing(l store.NGList) ([]store.NGList, error) {
+	lists, err := c.baseNG(slices.Clone(l.Settings.Include), "")
+	if err != nil || l.Tenant == store.NGBase {
+		return nil, err
+	}
+	others, err := c.Store().NGLists(c.ctx, l.Tenant)
+	for _, other := range others {
+		if other.Name == l.Name || err != nil {
+			continue
+		}
+		if other, err = c.Store().NGRead(c.ctx, l.Tenant, other.Name); err == nil {
+			lists = append(lists, other)
+		}
+	}
+	for i := range lists {
+		lists[i].Entries = ofKind(lists[i].Entries, true)
+	}
+	return lists, err
+}
+
+func ofKind(entries []store.NGEntry, allow bool) (out []store.NGEntry) {
+	for _, e := range entries {
+		if (e.Kind == store.NGAllow) == allow {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// sampleFor returns recent lines of the kinds of channel that a list judges. A base list has no log of its own.
+func (c *call) sampleFor(l store.NGList) ([]string, error) {
+	kinds := slices.DeleteFunc(slices.Clone(l.Settings.Scopes), func(scope string) bool { return scope == store.NGScopeName })
+	if l.Tenant == store.NGBase || len(kinds) == 0 {
+		return nil, nil
+	}
+	return chatlog.Sample(c.ctx, c.Store(), l.Tenant, kinds...)
+}
+
+func (k *ngCheck) tell(f NGFinding) { k.findings = append(k.findings, f) }
+
+// same finds added entries that fold to the same letters as another: of two such, the matcher always names the same one.
+func (k *ngCheck) same() error {
+	alike := store.NGList{Name: k.list.Name, Settings: k.list.Settings}
+	for _, e := range k.list.Entries {
+		alike.Entries = append(alike.Entries, store.NGEntry{Word: e.Word, Kind: store.NGWord, Action: store.NGFlag, Mode: store.NGModeSubstring})
+	}
+	m, err := ngword.Compile(alike)
+	if err != nil {
+		return err
+	}
+	empty := map[string]bool{}
+	for _, word := range m.Skipped() {
+		if _, added := k.added[word]; added {
+			k.tell(NGFinding{Kind: "empty", Word: word})
+		}
+		empty[word] = true
+	}
+	filter := ngword.NewFilter(m)
+	for _, e := range k.list.Entries {
+		hits := filter.Check(e.Word).Hits
+		if empty[e.Word] || len(hits) == 0 || hits[0].Start != 0 || hits[0].End != len(e.Word) || hits[0].Word == e.Word {
+			continue
+		}
+		word, other := e.Word, hits[0].Word
+		if _, added := k.added[word]; !added {
+			word, other = other, word // it is the other that is new
+		}
+		if _, added := k.added[word]; added {
+			k.tell(NGFinding{Kind: "same", Word: word, Other: other})
+		}
+	}
+	return nil
+}
+
+// hiddenAndAllowed finds added words that never do anything: because an allow entry always wins, or because a word within
+// them is as strict already.
+func (k *ngCheck) hiddenAndAllowed() error {
+	all, err := compileNG(append([]store.NGList{k.list}, k.spared...))
+	if err != nil {
+		return err
+	}
+	for _, word := range k.words {
+		e := all.Explain(word)
+		if len(e.Hits) == 0 && len(e.Allowed) > 0 {
+			k.tell(NGFinding{Kind: "allowed", Word: word, List: e.Allowed[0].By.List, Other: e.Allowed[0].By.Word})
+			continue
+		}
+		if other := k.within(all, word); other != "" {
+			k.tell(NGFinding{Kind: "hidden", Word: word, Other: other})
+		}
+	}
+	return nil
+}
+
+// strictness orders the actions by what they spare of a word that has another one within: masking the inner one leaves the
+// rest of the outer one to be read.
+var strictness = map[string]int{store.NGFlag: 1, store.NGMask: 0, store.NGShadow: 3, store.NGReject: 4}
+
+// within returns a word of the list that is found in a part of another and is at least as strict. The parts are the word
+// without its first and without its last letter; another letter in its place keeps the edge from looking like that of a word.
+func (k *ngCheck) within(filter *ngword.Filter, word string) string {
+	own := max(strictness[k.added[word].Action], 1)
+	if k.added[word].Action == store.NGMask {
+		own = 2
+	}
+	first, last := edges(word)
+	if first == 0 || last == first && last == len(word) {
+		return ""
+	}
+	head := filter.Check(word[:last] + stranger(word[last:]))
+	for _, h := range head.Hits {
+		if h.End <= last && strictness[h.Action] >= own && h.Word != word {
+			return h.Word
+		}
+	}
+	pad := stranger(word[:first])
+	for _, h := range filter.Check(pad + word[first:]).Hits {
+		if h.Start >= len(pad) && strictness[h.Action] >= own && h.Word != word {
+			return h.Word
+		}
+	}
+	return ""
+}
+
+// edges returns where the first letter of a word ends and where its last begins, marks that follow included.
+func edges(word string) (first, last int) {
+	for i, r := range word {
+		if i > 0 && !unicode.IsMark(r) && !isVoicing(r) {
+			if first == 0 {
+				first = i
+			}
+			last = i
+		}
+	}
+	return first, last
+}
+
+func isVoicing(r rune) bool { return r == 'ﾞ' || r == 'ﾟ' || r == '゛' || r == '゜' }
+
+// stranger returns a rare letter of the same kind.
+func stranger(letter string) string {
+	switch r, _ := utf8.DecodeRuneInString(letter); {
+	case unicode.Is(unicode.Cyrillic, r):
+		return "ъ"
+	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana):
+		return "龘"
+	}
+	return "q"
+}
+
+// ordinary tries the added words on the shipped lists of ordinary words: one finding for each word and list.
+func (k *ngCheck) ordinary() error {
+	filter, err := k.addedOnly(nil)
+	if err != nil {
+		return err
+	}
+	for _, shipped := range ngword.Shipped() {
+		spared := slices.Contains(k.list.Settings.Include, shipped.Name)
+		var lines []string
+		for _, e := range shipped.Entries {
+			lines = append(lines, e.Word)
+		}
+		for _, f := range k.hitsIn(filter, lines) {
+			f.Kind, f.List, f.Spared = "ordinary", named(shipped).Name, spared
+			k.tell(f)
+		}
+	}
+	return nil
+}
+
+// inLog tries the added words on lines that people wrote, with all that would let them pass.
+func (k *ngCheck) inLog(sample []string) error {
+	filter, err := k.addedOnly(k.spared)
+	if err != nil {
+		return err
+	}
+	for _, f := range k.hitsIn(filter, sample) {
+		f.Kind = "log"
+		k.tell(f)
+	}
+	return nil
+}
+
+// addedOnly compiles the added words with the list's allow entries, and those of others.
+func (k *ngCheck) addedOnly(spared []store.NGList) (*ngword.Filter, error) {
+	l := k.list
+	l.Entries = nil
+	if spared != nil {
+		l.Entries = ofKind(k.list.Entries, true)
+	}
+	for _, word := range k.words {
+		l.Entries = append(l.Entries, k.added[word])
+	}
+	return compileNG(append([]store.NGList{l}, spared...))
+}
+
+// hitsIn counts for each word the lines that it hits, the most first, with the shortest of them as example.
+func (k *ngCheck) hitsIn(filter *ngword.Filter, lines []string) []NGFinding {
+	byWord := map[string]*NGFinding{}
+	for _, line := range lines {
+		seen := map[string]bool{}
+		for _, h := range filter.Check(line).Hits {
+			if seen[h.Word] {
+				continue
+			}
+			seen[h.Word] = true
+			f := byWord[h.Word]
+			if f == nil {
+				f = &NGFinding{Word: h.Word, Example: line}
+				byWord[h.Word] = f
+			}
+			f.Lines++
+			if len(line) < len(f.Example) {
+				f.Example = line
+			}
+		}
+	}
+	found := make([]NGFinding, 0, len(byWord))
+	for _, f := range byWord {
+		f.Example = clip(f.Example, maxExample)
+		found = append(found, *f)
+	}
+	slices.SortFunc(found, func(a, b NGFinding) int {
+		return cmp.Or(b.Lines-a.Lines, strings.Compare(a.Word, b.Word))
+	})
+	return found
+}
