@@ -45,7 +45,8 @@ type Release struct {
 	StartedAt  time.Time    `json:"started_at"`
 	FinishedAt time.Time    `json:"finished_at,omitzero"`
 	Error      *Error       `json:"error,omitempty"`
-	Undo       string       `json:"undo,omitempty"` // the command that takes it back
+	Undo       string       `json:"undo,omitempty"`   // the command that takes it back
+	Queued     bool         `json:"queued,omitempty"` // done on this host alone; it gets its number when the shared database is back
 	Steps      []Step       `json:"steps"`
 }
 
@@ -60,7 +61,37 @@ type ReleaseRequest struct {
 	Message string      `json:"message,omitempty"`
 	Force   bool        `json:"force,omitempty"` // retire: although there are holders
 	DryRun  bool        `json:"dry_run,omitempty"`
-	Who     string      `json:"-"`
+	Gate    Gate        `json:"gate,omitzero"` // deploy and rollback: what else the new set has to pass
+	// Wait is how long to wait for the lease, in nanoseconds, behind whoever came before; 0: not at all.
+	Wait time.Duration `json:"wait_ns,omitempty"`
+	Who  string        `json:"-"`
+}
+
+// Gate are an operator's own commands, run by the control plane with a shell after the build's own probe, on the new set's sockets.
+// One that does not end with 0 in time keeps the old build.
+type Gate struct {
+	WarmUp string `json:"warm_up,omitempty"`
+	Check  string `json:"check,omitempty"`
+}
+
+// Steps are the gate's as a plan names them.
+func (g Gate) Steps() (steps []string) {
+	if g.WarmUp != "" {
+		steps = append(steps, "run the warm-up command")
+	}
+	if g.Check != "" {
+		steps = append(steps, "run the check command")
+	}
+	return steps
+}
+
+// LeaseInfo tells which version is being changed now, and by whom.
+type LeaseInfo struct {
+	Version string    `json:"version"`
+	Node    string    `json:"node"`
+	Purpose string    `json:"purpose"`
+	Expires time.Time `json:"expires"` // unless it is renewed
+	Waiting int       `json:"waiting"` // how many wait for it
 }
 
 // Plan is what a request would do; an empty list of steps means nothing would change.

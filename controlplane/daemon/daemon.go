@@ -42,7 +42,7 @@ type Daemon struct {
 	log        *slog.Logger
 	home       *home
 	node       string
-	holder     string // this process, as leases name it
+	identity   string // this home, as leases name it
 	nginxGroup int    // gid that may enter the sets' directories, -1 for our own
 	startedAt  time.Time
 
@@ -59,12 +59,13 @@ type Daemon struct {
 	mu        sync.Mutex // guards what follows; never held over a call to a process or the shared store
 	sets      map[string]*set
 	routes    map[string]hostdb.Route
+	flights   map[string]*flight                     // by version
+	queues    map[string][]*flight                   // who waits for a version, in the order in which they came
+	links     []store.Link                           // as last read from the store
+	restoring bool                                   // no release begins and no set moves along
 	pins      map[string]map[string]controlplane.Pin // version -> tenant
 	canaries  map[string]controlplane.Canary         // by version
 	beginning map[string]bool                        // ids of sets that are started for a pin, which nothing leads to yet
-	flights   map[string]*flight                     // by version
-	links     []store.Link                           // as last read from the store
-	restoring bool                                   // no release begins and no set moves along
 
 	nginxMu sync.Mutex // one change of nginx at a time
 	linkMu  sync.Mutex // one change of a slot at a time, made of what is known when it begins
@@ -81,9 +82,9 @@ func newDaemon(o Options) *Daemon {
 	d := &Daemon{
 		o: o, cfg: o.Config, log: o.Log, node: o.Config.Node(), nginxGroup: -1, startedAt: time.Now(), events: newEvents(),
 		sets: map[string]*set{}, routes: map[string]hostdb.Route{}, flights: map[string]*flight{},
-		pins: map[string]map[string]controlplane.Pin{}, canaries: map[string]controlplane.Canary{}, beginning: map[string]bool{},
+		queues: map[string][]*flight{},
+		pins:   map[string]map[string]controlplane.Pin{}, canaries: map[string]controlplane.Canary{}, beginning: map[string]bool{},
 	}
-	d.holder = "control plane of " + d.node
 	if o.Progress == nil {
 		d.o.Progress = func(string) {}
 	}
@@ -173,6 +174,9 @@ func (d *Daemon) awaitBus(ctx context.Context) {
 // openStores opens host.db and the shared database. A shared database that is away is no reason not to adopt what runs.
 func (d *Daemon) openStores(ctx context.Context) (err error) {
 	if d.host, err = hostdb.Open(ctx, d.home.HostDB()); err != nil {
+		return err
+	}
+	if d.identity, err = d.host.Identity(); err != nil {
 		return err
 	}
 	routes, err := d.host.Routes()

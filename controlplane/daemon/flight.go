@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/hostdb"
@@ -16,13 +14,9 @@ import (
 	"github.com/kmsctl/kms/runtime/store"
 )
 
-const (
-	leaseTTL   = 30 * time.Second
-	leaseRenew = 10 * time.Second
-	// storeWithin bounds one question to the shared database. A frozen instance that holds SQLite's lock is killed before it
-	// is over.
-	storeWithin = 15 * time.Second
-)
+// storeWithin bounds one question to the shared database. A frozen instance that holds SQLite's lock is killed before it
+// is over.
+const storeWithin = 15 * time.Second
 
 // asking bounds one question to the shared database, which may be away or locked for ever.
 func asking(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -35,94 +29,27 @@ type flight struct {
 	d      *Daemon
 	record hostdb.Flight // guarded by d.mu
 	new    *set
+	asked  string // the build that was asked for by name
+	gate   controlplane.Gate
+
+	cancel    context.CancelCauseFunc // ends it before its time
+	ahead     context.Context         // ends with cancel
+	turn      chan struct{}           // closed when the version is this flight's
+	successor *flight                 // takes the version and the lease over; guarded by d.mu
 }
 
-func leaseName(version string) string { return "version/" + version }
-
-// takeOff takes the lease and writes the release down, here and in the ledger.
-func (d *Daemon) takeOff(ctx context.Context, release controlplane.Release) (*flight, error) {
-	f, err := d.claim(release)
-	if err != nil {
-		return nil, err
-	}
-	purpose := fmt.Sprintf("%s of %s by %s", release.Kind, release.Version, release.Who)
-	failpoint.Reach(failpoint.BeforeLease)
-	err = d.Store().AcquireLease(ctx, leaseName(release.Version), d.holder, purpose, leaseTTL)
-	if err == nil {
-		failpoint.Reach(failpoint.LeaseTaken)
-		if err = f.writeDown(ctx); err == nil {
-			return f, nil
-		}
-		d.logError("release the lease", d.Store().ReleaseLease(ctx, leaseName(release.Version), d.holder))
-	}
-	d.unclaim(release.Version)
-	var held *store.LeaseHeldError
-	if errors.As(err, &held) {
-		return nil, controlplane.Errorf(controlplane.LeaseHeld, "version %s is being changed: %s holds the lease for %s until %s",
-			release.Version, held.Lease.Holder, held.Lease.Purpose, held.Lease.Expires.Local().Format(time.TimeOnly)).
-			WithHint("kmsctl history %s, then try again", release.Version)
-	}
-	return nil, err
+func (d *Daemon) newFlight(record hostdb.Flight) *flight {
+	f := &flight{d: d, record: record, turn: make(chan struct{})}
+	f.ahead, f.cancel = context.WithCancelCause(d.ctx)
+	return f
 }
 
-// writeDown begins the ledger's entry, then the flight here. An entry without a flight is closed by closeLedger.
-func (f *flight) writeDown(ctx context.Context) error {
-	release := f.release()
-	if err := f.d.writeLedger(ctx, &release); err != nil {
-		return err
+// overtaken is why a flight has to end before its time; nil when it need not.
+func (f *flight) overtaken() error {
+	if f.ahead.Err() == nil {
+		return nil
 	}
-	failpoint.Reach(failpoint.LedgerBegun)
-	f.d.mu.Lock()
-	f.record.Release.ID = release.ID
-	record := f.record
-	f.d.mu.Unlock()
-	if err := f.d.host.PutFlight(record); err != nil {
-		return err
-	}
-	failpoint.Reach(failpoint.FlightWritten)
-	return nil
-}
-
-// claim makes sure of one release per version in this process, before the lease does so between hosts.
-func (d *Daemon) claim(release controlplane.Release) (*flight, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if other, busy := d.flights[release.Version]; busy {
-		r := other.record.Release
-		return nil, controlplane.Errorf(controlplane.LeaseHeld, "version %s is being changed: %s %d by %s, for %s",
-			r.Version, r.Kind, r.ID, r.Who, time.Since(r.StartedAt).Round(time.Second)).WithHint("kmsctl show %d", r.ID)
-	}
-	if d.restoring {
-		return nil, controlplane.Errorf(controlplane.LeaseHeld, "the shared database is being restored").WithHint("kmsctl status, then try again")
-	}
-	f := &flight{d: d, record: hostdb.Flight{ID: ulid.Make().String(), Release: release, Before: d.routes[release.Version]}}
-	if s := d.sets[f.record.Before.Stable]; s != nil {
-		f.record.Release.Previous = s.Build // another release may have ended since this one was planned
-	}
-	d.flights[release.Version] = f
-	return f, nil
-}
-
-func (d *Daemon) unclaim(version string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.flights, version)
-}
-
-// renewLease keeps the lease until ctx ends.
-func (d *Daemon) renewLease(ctx context.Context, version string) {
-	ticker := time.NewTicker(leaseRenew)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			renewing, cancel := context.WithTimeout(ctx, leaseRenew)
-			d.logError("renew the lease", d.Store().RenewLease(renewing, leaseName(version), d.holder, leaseTTL))
-			cancel()
-		}
-	}
+	return context.Cause(f.ahead)
 }
 
 // step runs one step and records how it went.
@@ -184,27 +111,36 @@ func (f *flight) end(ctx context.Context, err error) {
 	})
 	failpoint.Reach(failpoint.EndWritten)
 	release := f.release()
-	if err := f.d.entered(ctx, f.record.ID, release); err != nil {
-		f.d.log.Error("cannot write the ledger; tried again until it is there", "release", release.ID, "error", err)
+	f.d.mu.Lock()
+	owed := f.record.Queued || f.successor != nil // who takes over does not wait for the ledger, and needs the lease
+	f.d.mu.Unlock()
+	if !owed {
+		if err := f.d.entered(ctx, f.record); err != nil {
+			f.d.log.Error("cannot write the ledger; tried again until it is there", "release", release.ID, "error", err)
+			owed = true
+		}
+	}
+	f.d.unclaim(f)
+	if owed {
 		f.d.work.Go(f.d.settleLedger)
 	}
-	f.d.unclaim(release.Version)
 	f.d.log.Info("release ended", "release", release.ID, "kind", release.Kind, "version", release.Version, "state", release.State)
 	f.d.events.emit(controlplane.Event{Kind: "release", Version: release.Version, Release: release.ID, Ended: &release,
 		Message: fmt.Sprintf("%s of %s %s", release.Kind, release.Version, release.State)})
 }
 
 // entered writes the outcome of a release into the ledger, gives its lease back, and only then forgets the flight.
-func (d *Daemon) entered(ctx context.Context, flight string, r controlplane.Release) error {
+func (d *Daemon) entered(ctx context.Context, f hostdb.Flight) error {
 	ctx, cancel := asking(ctx)
 	defer cancel()
+	r := f.Release
 	if err := d.writeLedger(ctx, &r); err != nil {
 		return err
 	}
 	failpoint.Reach(failpoint.LedgerEnded)
-	d.logError("release the lease", d.Store().ReleaseLease(ctx, leaseName(r.Version), d.holder)) // it ends by itself
+	d.logError("release the lease", d.Store().ReleaseLease(ctx, leaseName(r.Version), d.holder(f.ID))) // it ends by itself
 	failpoint.Reach(failpoint.LeaseReleased)
-	if err := d.host.DeleteFlight(flight); err != nil {
+	if err := d.host.DeleteFlight(f.ID); err != nil {
 		return err
 	}
 	failpoint.Reach(failpoint.FlightForgotten)

@@ -158,7 +158,7 @@ func (d *Daemon) canariesOver() (over []controlplane.Canary) {
 
 // auditAside writes what the control plane did by itself into the audit trail, without waiting for the shared database.
 func (d *Daemon) auditAside(action, subject, message string, err error) {
-	d.work.Go(func() { d.Audited(d.ctx, d.holder, action, subject, message, err) })
+	d.work.Go(func() { d.Audited(d.ctx, "control plane of "+d.node, action, subject, message, err) })
 }
 
 // notChanging refuses while a release of the version is under way.

@@ -15,6 +15,7 @@ func (d *Daemon) Plan(ctx context.Context, r controlplane.ReleaseRequest) (*cont
 		return nil, err
 	}
 	plan := &controlplane.Plan{Version: r.Version, To: r.Build, Steps: []string{}}
+	replaced := d.replacedNow(r.Version)
 	serving := d.servingSet(r.Version)
 	if serving != nil {
 		plan.From = serving.Build
@@ -27,18 +28,21 @@ func (d *Daemon) Plan(ctx context.Context, r controlplane.ReleaseRequest) (*cont
 		}
 		plan.Holders, plan.To = holders, ""
 		plan.Steps = []string{"answer 410 for " + r.Version, "tell its clients to move", "stop its sets"}
-	case plan.From == r.Build && d.routed(r.Version) && serving.running():
+	case r.Kind == controlplane.KindRollback && replaced == r.Build && replaced != "":
+		plan.Steps = []string{"end the deploy that is under way, which undoes it", "write the ledger"}
+	case d.serves(r.Version, r.Build):
 	case d.warmSet(r.Version, r.Build) != nil:
-		plan.Steps = []string{"swap the slot to the warm set", "write the ledger", "drain the old set"}
+		plan.Steps = append(r.Gate.Steps(), "swap the slot to the warm set", "write the ledger", "drain the old set")
 	default:
-		plan.Steps = d.deploySteps(r.Version, plan.From != "")
+		plan.Steps = d.deploySteps(r, plan.From != "")
 	}
 	return plan, nil
 }
 
-func (d *Daemon) deploySteps(version string, replaces bool) []string {
-	steps := []string{"start a set", "probe its sockets", "wait for its bus", "swap the slot"}
-	if !d.routed(version) {
+func (d *Daemon) deploySteps(r controlplane.ReleaseRequest, replaces bool) []string {
+	steps := append([]string{"start a set", "probe its sockets", "wait for its bus"}, r.Gate.Steps()...)
+	steps = append(steps, "swap the slot")
+	if !d.routed(r.Version) {
 		steps = append(steps, "add the name to nginx and reload")
 	}
 	steps = append(steps, "probe through nginx", "write the ledger")
@@ -85,6 +89,9 @@ func (d *Daemon) resolveRollback(ctx context.Context, r *controlplane.ReleaseReq
 	}
 	if r.Build != "" {
 		return d.knownBuild(ctx, r.Build)
+	}
+	if r.Build = d.replacedNow(r.Version); r.Build != "" {
+		return nil
 	}
 	past, err := d.Store().Releases(ctx, r.Version, 50)
 	if err != nil {

@@ -7,52 +7,97 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
-// Start begins a release and returns at once. A deploy that would change nothing is done already.
+// Start begins a release and returns at once, or as soon as the lease was to be had. One that would change nothing is done already,
+// and so is a rollback while the shared database is away.
 func (d *Daemon) Start(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error) {
+	release, err := d.begin(ctx, r)
+	if r.Kind == controlplane.KindRollback && (errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) {
+		return d.rollBackAlone(ctx, r, err)
+	}
+	return release, err
+}
+
+// rollbackPatience is how long a rollback to what is warm waits for the shared database before it goes on without.
+const rollbackPatience = 2 * time.Second
+
+// patiently bounds what a release asks of the shared database before it begins.
+func patiently(ctx context.Context, kind controlplane.ReleaseKind) (context.Context, context.CancelFunc) {
+	if kind == controlplane.KindRollback {
+		return context.WithTimeout(ctx, rollbackPatience)
+	}
+	return asking(ctx)
+}
+
+// errNothingToDo ends a release that has nothing to change by the time it has the lease.
+var errNothingToDo = errors.New("nothing to do")
+
+func (d *Daemon) begin(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error) {
+	f, err := d.prepare(ctx, r)
+	if err == nil {
+		err = d.takeOff(ctx, f, r)
+	}
+	if err != nil && f != nil {
+		defer f.cancel(nil)
+	}
+	switch {
+	case errors.Is(err, errNothingToDo):
+		release := f.release()
+		release.State, release.FinishedAt = controlplane.ReleaseDone, release.StartedAt
+		return &release, nil
+	case err != nil:
+		return nil, err
+	}
+	release := f.release()
+	d.work.Go(func() { d.fly(f, f.run) })
+	return &release, nil
+}
+
+// prepare checks a request against what is, and makes its flight. With errNothingToDo the flight only tells what is.
+func (d *Daemon) prepare(ctx context.Context, r controlplane.ReleaseRequest) (*flight, error) {
+	ctx, cancel := patiently(ctx, r.Kind)
+	defer cancel()
+	asked := r.Build
 	plan, err := d.Plan(ctx, r)
 	if err != nil {
 		return nil, err
-	}
-	if err := d.resolve(ctx, &r); err != nil {
-		return nil, err
-	}
-	release := controlplane.Release{
-		Kind: r.Kind, Version: r.Version, Build: r.Build, Label: d.label(ctx, r.Build), Previous: plan.From, State: controlplane.ReleaseRunning,
-		Who: r.Who, Message: r.Message, Node: d.node, StartedAt: time.Now(), Steps: []controlplane.Step{},
-	}
-	if len(plan.Steps) == 0 {
-		release.State, release.FinishedAt = controlplane.ReleaseDone, release.StartedAt
-		return &release, nil
 	}
 	if len(plan.Holders) > 0 && !r.Force {
 		return nil, controlplane.Errorf(controlplane.InUse, "version %s is in use:\n  %s", r.Version, strings.Join(plan.Holders, "\n  ")).
 			WithHint("kmsctl retire %s --force --message WHY drains it first", r.Version)
 	}
-	f, err := d.takeOff(ctx, release)
-	if err != nil {
-		return nil, err
+	if r.Build = plan.To; r.Kind == controlplane.KindRetire {
+		r.Build = plan.From
 	}
-	release = f.release()
-	d.work.Go(func() { d.fly(f, f.run) })
-	return &release, nil
+	f := d.newFlight(hostdb.Flight{ID: ulid.Make().String(), Release: controlplane.Release{
+		Kind: r.Kind, Version: r.Version, Build: r.Build, Label: d.label(ctx, r.Build), Previous: plan.From, State: controlplane.ReleaseRunning,
+		Who: r.Who, Message: r.Message, Node: d.node, StartedAt: time.Now(), Steps: []controlplane.Step{},
+	}})
+	f.asked, f.gate = asked, r.Gate
+	if len(plan.Steps) == 0 {
+		return f, errNothingToDo
+	}
+	return f, nil
 }
 
 // fly runs a release to its end and keeps its lease meanwhile.
 func (d *Daemon) fly(f *flight, run func(context.Context) error) {
-	ctx, landed := context.WithCancel(d.ctx)
+	renewing, landed := context.WithCancel(d.ctx)
 	defer landed()
-	d.work.Go(func() { d.renewLease(ctx, f.record.Release.Version) })
-	err := run(ctx)
+	defer f.cancel(nil)
+	d.work.Go(func() { d.renewLease(renewing, f) })
+	err := run(f.ahead)
 	if d.ctx.Err() != nil {
 		return // the control plane goes; the next one settles the flight from host.db
 	}
-	f.end(ctx, err)
+	f.end(d.ctx, err)
 }
 
 // run goes through the release's steps.
@@ -60,6 +105,12 @@ func (f *flight) run(ctx context.Context) error {
 	r := f.release()
 	if r.Kind == controlplane.KindRetire {
 		return f.retire(ctx)
+	}
+	if f.d.serves(r.Version, r.Build) { // what was in the way is undone, and this is what it had replaced
+		if err := f.wantBuild(ctx); err != nil {
+			return f.kept(err, nil)
+		}
+		return nil
 	}
 	if warm := f.d.warmSet(r.Version, r.Build); warm != nil {
 		return f.swapToWarm(ctx, warm)
@@ -73,11 +124,11 @@ func (f *flight) deploy(ctx context.Context) error {
 		return f.kept(err, nil)
 	}
 	if err := f.step("probe", func() (string, error) { return f.d.probeSet(ctx, f.new) }); err != nil {
-		return f.kept(err, f.discard(ctx))
+		return f.kept(err, f.discard(f.d.ctx))
 	}
 	// Nobody should wait for the log's second while the new processes still register; a bus that is down holds up no deploy.
 	if err := f.step("bus", func() (string, error) { return f.awaitBus(ctx), nil }); err != nil {
-		return f.kept(err, f.discard(ctx))
+		return f.kept(err, f.discard(f.d.ctx))
 	}
 	return f.through(ctx, f.swapToNew, f.probeNginx, f.wantBuild)
 }
@@ -122,8 +173,12 @@ func (f *flight) swapToWarm(ctx context.Context, warm *set) error {
 // through runs the gates from the swap on. When one fails, what served before serves again.
 func (f *flight) through(ctx context.Context, gates ...func(context.Context) error) error {
 	for _, gate := range gates {
-		if err := gate(ctx); err != nil {
-			return f.kept(err, f.swapBack(ctx))
+		err := f.overtaken()
+		if err == nil {
+			err = gate(ctx)
+		}
+		if err != nil {
+			return f.kept(err, f.swapBack(f.d.ctx))
 		}
 	}
 	f.drainOld()
@@ -150,6 +205,9 @@ func (f *flight) startNew(ctx context.Context) (string, error) {
 func (f *flight) kept(err, undoing error) error {
 	e := *f.d.explain(err)
 	e.Kind = controlplane.Unhealthy
+	if cause := f.overtaken(); cause != nil {
+		e = *f.d.explain(cause)
+	}
 	version := f.record.Release.Version
 	switch {
 	case undoing != nil:
@@ -191,10 +249,17 @@ func (f *flight) probeNginx(ctx context.Context) error {
 func (f *flight) wantBuild(ctx context.Context) error {
 	r := f.release()
 	return f.step("ledger", func() (string, error) {
+		if f.isQueued() {
+			return queuedText, nil
+		}
 		ctx, cancel := asking(ctx)
 		defer cancel()
 		err := f.d.Store().PutVersion(ctx, store.Version{Name: r.Version, State: store.VersionLive, Build: r.Build})
 		failpoint.Reach(failpoint.VersionWritten)
+		if errors.Is(err, store.ErrUnavailable) && r.Kind == controlplane.KindRollback && f.record.Warm {
+			f.update(func(h *hostdb.Flight) { h.Queued = true }) // better off than back on what was left
+			return queuedText, nil
+		}
 		return "", err
 	})
 }
@@ -216,6 +281,9 @@ func (f *flight) discard(ctx context.Context) error {
 		return nil
 	case f.record.Warm:
 		return f.d.drain(f.new, f.d.cfg.Duration("drain.deadline"), "version "+f.new.Version+" moves to another build")
+	case f.overtaken() != nil:
+		f.d.stopNow(f.new) // it may be what hangs
+		return nil
 	}
 	return f.d.removeSet(context.WithoutCancel(ctx), f.new)
 }
@@ -229,7 +297,7 @@ func (f *flight) drainOld() {
 	}
 	for _, s := range f.d.setsOf(old.Version) {
 		if s != old && s != f.new && f.d.stateOf(s) == controlplane.SetWarm {
-			f.d.stopSoon(s) // a newer previous set replaces it
+			f.d.stopNow(s) // a newer previous set replaces it
 		}
 	}
 	err := f.step("drain", func() (string, error) {
@@ -252,6 +320,12 @@ func (d *Daemon) checkSchema(ctx context.Context, digest string) error {
 		return controlplane.Errorf(controlplane.Unhealthy, "build %s cannot serve here: %v", digest[:12], err)
 	}
 	return nil
+}
+
+// serves reports whether a version's slot leads to a running set of a build.
+func (d *Daemon) serves(version, build string) bool {
+	s := d.servingSet(version)
+	return s != nil && s.Build == build && d.routed(version) && s.running()
 }
 
 // Release returns one release; the one in flight as it stands now.

@@ -118,6 +118,7 @@ func (f *flight) tellAll(ctx context.Context, r controlplane.Release) (string, e
 
 func (f *flight) allEmptySince(version string, began time.Time) bool {
 	for _, s := range f.d.setsOf(version) {
+		s.ua.poll(f.d.ctx)
 		if !s.ua.emptySince(began) {
 			return false
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sort"
 	"strings"
 	"sync"
@@ -225,10 +226,10 @@ func (d *Daemon) pbLinks() []*pb.Link {
 // stopAside stops a set without holding up the polls, by which frozen instances are found.
 func (d *Daemon) stopAside(s *set) {
 	d.mu.Lock()
-	held := d.placeLocked(s).held() // a pin may have taken it a moment ago
-	s.ending = !held
+	stays := d.placeLocked(s).held() || s.ending // a pin may have taken it a moment ago
+	s.ending = s.ending || !stays
 	d.mu.Unlock()
-	if held {
+	if stays {
 		return
 	}
 	d.work.Go(func() {
@@ -245,6 +246,13 @@ func (d *Daemon) stopAside(s *set) {
 
 func (d *Daemon) tellSet(s *set, what string) {
 	d.events.emit(controlplane.Event{Kind: "set", Version: s.Version, Set: s.ID, Message: s.ID + " " + what})
+}
+
+// stopNow stops a set in the background, unless somebody is led there; tend tries again what does not go well.
+func (d *Daemon) stopNow(s *set) {
+	if d.stopSoon(s); d.stateOf(s) == controlplane.SetStopping {
+		d.stopAside(s)
+	}
 }
 
 // stopSoon lets the next round of tend stop a set, unless somebody is led there.
@@ -273,7 +281,33 @@ func (d *Daemon) adoptSets(ctx context.Context, known []hostdb.Set) {
 		}
 	}
 	group.Wait()
+	d.endStrays()
 	d.settleSets(ctx)
+}
+
+// endStrays ends what an earlier control plane started and did not live to write down, and removes the sockets of such. All that is
+// ours has been adopted, and nothing else has been started yet.
+func (d *Daemon) endStrays() {
+	ours, sockets := map[int]bool{}, map[string]bool{}
+	for _, s := range d.allSets() {
+		for _, in := range s.instances() {
+			if proc := in.process(); proc != nil {
+				ours[proc.Record().PID], sockets[filepath.Dir(proc.Record().Addr)] = true, true
+			}
+		}
+	}
+	for _, stray := range supervise.Strays(filepath.Dir(d.home.PluginDir("any")), ours) {
+		d.log.Warn("a process that nobody wrote down is killed", "pid", stray.PID, "program", stray.Exe)
+		d.logError("kill a stray process", supervise.KillRecord(stray))
+	}
+	for _, s := range d.allSets() {
+		left, _ := filepath.Glob(filepath.Join(d.home.PluginDir(s.ID), "plugin-dir*"))
+		for _, dir := range left {
+			if !sockets[dir] {
+				os.RemoveAll(dir)
+			}
+		}
+	}
 }
 
 // settleSets settles all sets side by side: after a reboot each of them has to start.

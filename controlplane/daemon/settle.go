@@ -22,7 +22,9 @@ func (d *Daemon) loadFlights() error {
 	defer d.mu.Unlock()
 	for _, record := range records {
 		if !record.Release.Ended() { // one that has ended is only owed to the ledger
-			d.flights[record.Release.Version] = &flight{d: d, record: record}
+			f := d.newFlight(record)
+			close(f.turn)
+			d.flights[record.Release.Version] = f
 		}
 	}
 	return nil
@@ -55,7 +57,9 @@ func (f *flight) settle(ctx context.Context) error {
 	leasing, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	// This host has to be put in order with or without it.
-	f.d.logError("take the lease again", f.d.Store().AcquireLease(leasing, leaseName(r.Version), f.d.holder, "settling what was interrupted", leaseTTL))
+	claim := f.d.leaseClaim(f.record.ID, r)
+	claim.Ahead = true // it had the lease already
+	f.d.logError("take the lease again", f.d.Store().AcquireLease(leasing, claim))
 	switch {
 	case r.Kind == controlplane.KindRetire:
 		return f.retire(ctx)
@@ -71,10 +75,14 @@ func (f *flight) swapped() bool {
 	return f.record.Swapped && f.new != nil && serving == f.new
 }
 
-// finish runs what comes after the swap again; each of these steps may have run before.
+// finish runs what comes after the swap again; each of these steps may have run before. A set that was warm needs no second probe,
+// which would fail while the shared database is away.
 func (f *flight) finish(ctx context.Context) error {
 	applyNginx := func(ctx context.Context) error {
 		return f.step("nginx", func() (string, error) { return f.d.applyNginx(ctx) })
+	}
+	if f.record.Warm {
+		return f.through(ctx, applyNginx, f.wantBuild)
 	}
 	return f.through(ctx, applyNginx, f.probeNginx, f.wantBuild)
 }
@@ -83,11 +91,11 @@ func (f *flight) finish(ctx context.Context) error {
 func (f *flight) undo(ctx context.Context) error {
 	err := f.step("undo", func() (string, error) {
 		if f.swapped() {
-			if err := f.d.routeBack(ctx, f.record); err != nil {
+			if err := f.d.routeBack(f.d.ctx, f.record); err != nil {
 				return "", err
 			}
 		}
-		return "", f.discard(ctx)
+		return "", f.discard(f.d.ctx)
 	})
 	return f.kept(controlplane.Errorf(controlplane.Unhealthy, "the control plane ended before the new build had proved itself"), err)
 }
@@ -126,8 +134,12 @@ func (d *Daemon) closeLedger(ctx context.Context) error {
 	var failures []error
 	for _, f := range records {
 		known[f.Release.ID] = true
-		if f.Release.Ended() {
-			failures = append(failures, d.entered(ctx, f.ID, f.Release))
+		switch {
+		case !f.Release.Ended():
+		case f.Queued:
+			failures = append(failures, d.claimAndEnter(ctx, f))
+		default:
+			failures = append(failures, d.entered(ctx, f))
 		}
 	}
 	if err := errors.Join(failures...); err != nil {
@@ -135,12 +147,23 @@ func (d *Daemon) closeLedger(ctx context.Context) error {
 	}
 	ctx, cancel := asking(ctx)
 	defer cancel()
+	if err := d.dropLeases(ctx, records); err != nil {
+		return err
+	}
+	leases, err := d.Store().Leases(ctx)
+	if err != nil {
+		return err
+	}
+	changing := map[string]bool{} // by a living control plane: it may have our node's name
+	for _, l := range leases {
+		changing[l.Name] = true
+	}
 	rows, err := d.Store().Releases(ctx, "", 100)
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
-		if row.Node != d.node || row.State != store.ReleaseRunning || known[row.ID] || !row.StartedAt.Before(d.startedAt) {
+		if row.Node != d.node || row.State != store.ReleaseRunning || known[row.ID] || !row.StartedAt.Before(d.startedAt) || changing[leaseName(row.Version)] {
 			continue
 		}
 		row.State, row.FinishedAt = store.ReleaseFailed, time.Now()

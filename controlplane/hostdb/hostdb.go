@@ -5,12 +5,14 @@ package hostdb
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver
@@ -27,6 +29,7 @@ CREATE TABLE IF NOT EXISTS sets (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT
 CREATE TABLE IF NOT EXISTS processes (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS routes (version TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS flights (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pins (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS canaries (version TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;`
 )
@@ -75,6 +78,7 @@ type Flight struct {
 	Before  Route                `json:"before,omitzero"`   // the routing when it began; empty when the name was unknown
 	Swapped bool                 `json:"swapped,omitempty"` // the slot was told to lead to Set
 	Warm    bool                 `json:"warm,omitempty"`    // Set ran before the release did
+	Queued  bool                 `json:"queued,omitempty"`  // the shared database is owed the lease, the ledger and the version
 }
 
 // NewName reports that nginx did not serve the version when the release began.
@@ -119,6 +123,18 @@ func prepare(ctx context.Context, db *sql.DB) error {
 
 // Close closes the database.
 func (d *DB) Close() error { return d.db.Close() }
+
+// Identity is a random name that this database got when it was made: what tells two homes on hosts of one name apart.
+func (d *DB) Identity() (id string, err error) {
+	_, err = d.db.Exec("INSERT INTO facts (name, value) VALUES ('identity', ?) ON CONFLICT DO NOTHING", strings.ToLower(rand.Text()[:10]))
+	if err == nil {
+		err = d.db.QueryRow("SELECT value FROM facts WHERE name = 'identity'").Scan(&id)
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot read the identity of this home: %v", err)
+	}
+	return id, nil
+}
 
 // PutSet writes a set.
 func (d *DB) PutSet(s Set) error { return d.put("sets", "id", "body", s.ID, s) }

@@ -73,6 +73,7 @@ func runBuild(ctx context.Context, path, verb string, stdin []byte, within time.
 		cmd := prog.command([]string{verb})
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), stdout, stderr
 		cmd.WaitDelay = 500 * time.Millisecond // should something still hold the pipes
+		cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
 		return cmd
 	})
 	if err != nil {

@@ -62,14 +62,19 @@ func TestRelease_isAddedThenSetAnew(t *testing.T) {
 	})
 }
 
+// claimOf asks for a minute.
+func claimOf(name, holder, purpose string) LeaseClaim {
+	return LeaseClaim{Name: name, Holder: holder, Purpose: purpose, TTL: time.Minute}
+}
+
 func TestLease_oneHolderUntilExpiry(t *testing.T) {
 	forEachStore(t, func(t *testing.T, s *Store) {
 		ctx := t.Context()
 		const lease = "release/1.0"
-		must(t, s.AcquireLease(ctx, lease, "n1", "deploy", time.Minute))
-		must(t, s.AcquireLease(ctx, lease, "n1", "deploy again", time.Minute))
+		must(t, s.AcquireLease(ctx, claimOf(lease, "n1", "deploy")))
+		must(t, s.AcquireLease(ctx, claimOf(lease, "n1", "deploy again")))
 		var held *LeaseHeldError
-		if err := s.AcquireLease(ctx, lease, "n2", "rollback", time.Minute); !errors.As(err, &held) ||
+		if err := s.AcquireLease(ctx, claimOf(lease, "n2", "rollback")); !errors.As(err, &held) ||
 			held.Lease.Holder != "n1" || held.Lease.Purpose != "deploy again" || held.Lease.Expires.IsZero() {
 			t.Errorf("second holder: %v", err)
 		}
@@ -84,9 +89,68 @@ func TestLease_oneHolderUntilExpiry(t *testing.T) {
 		if list := got[[]Lease](t)(s.Leases(ctx)); len(list) != 0 {
 			t.Errorf("leases after expiry: %+v", list)
 		}
-		must(t, s.AcquireLease(ctx, lease, "n2", "rollback", time.Minute))
+		must(t, s.AcquireLease(ctx, claimOf(lease, "n2", "rollback")))
 		must(t, s.ReleaseLease(ctx, lease, "n2"))
-		must(t, s.AcquireLease(ctx, lease, "n1", "deploy", time.Minute))
+		must(t, s.AcquireLease(ctx, claimOf(lease, "n1", "deploy")))
+	})
+}
+
+// TestLease_anOwnersHolders: a control plane that comes back gets its lease at once, and what its dead predecessor still sends
+// does not end it. Another of the same name is another owner.
+func TestLease_anOwnersHolders(t *testing.T) {
+	forEachStore(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		must(t, s.AcquireLease(ctx, claimOf("l", "host/home1/a", "deploy")))
+		must(t, s.AcquireLease(ctx, claimOf("l", "host/home1/b", "settling")))
+		must(t, s.ReleaseLease(ctx, "l", "host/home1/a"))
+		var held *LeaseHeldError
+		if err := s.RenewLease(ctx, "l", "host/home1/a", time.Minute); !errors.As(err, &held) {
+			t.Errorf("renewed by a predecessor: %v", err)
+		}
+		if err := s.AcquireLease(ctx, claimOf("l", "host/home2/c", "deploy")); !errors.As(err, &held) || held.Lease.Holder != "host/home1/b" {
+			t.Errorf("taken by another home on a host of the same name: %v", err)
+		}
+		must(t, s.QueueForLease(ctx, claimOf("l", "host/home1/d", "deploy")))
+		if list := got[[]Lease](t)(s.LeasesOf(ctx, "host/home1")); len(list) != 2 {
+			t.Errorf("leases of an owner: %+v", list)
+		}
+		if list := got[[]Lease](t)(s.LeasesOf(ctx, "host/home")); len(list) != 0 {
+			t.Errorf("leases of an owner whose name begins another's: %+v", list)
+		}
+	})
+}
+
+// TestLease_firstComeFirstServed between owners; whoever does not wait gets nothing before those who do, unless he goes ahead.
+func TestLease_firstComeFirstServed(t *testing.T) {
+	forEachStore(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		must(t, s.AcquireLease(ctx, claimOf("l", "a/1", "deploy")))
+		for _, holder := range []string{"c/1", "b/1", "b/2", "c/1", "gone/1"} { // who asks again keeps his place
+			must(t, s.QueueForLease(ctx, claimOf("l", holder, "deploy")))
+		}
+		must(t, s.QueueForLease(ctx, LeaseClaim{Name: "l", Holder: "gone/1", TTL: -time.Second})) // died
+		if list := got[[]Lease](t)(s.LeaseQueue(ctx, "l")); len(list) != 3 || list[0].Holder != "c/1" || list[2].Holder != "b/2" {
+			t.Errorf("the queue is %+v", list)
+		}
+		if list := got[[]Lease](t)(s.Leases(ctx)); len(list) != 1 {
+			t.Errorf("who waits is shown as holder: %+v", list)
+		}
+		must(t, s.ReleaseLease(ctx, "l", "a/1"))
+		var held *LeaseHeldError
+		for _, early := range []string{"a/2", "b/1"} {
+			if err := s.AcquireLease(ctx, claimOf("l", early, "deploy")); !errors.As(err, &held) || !held.Waiting || held.Lease.Holder != "c/1" {
+				t.Errorf("%s gets it before c: %v", early, err)
+			}
+		}
+		must(t, s.AcquireLease(ctx, claimOf("l", "c/1", "deploy")))
+		must(t, s.ReleaseLease(ctx, "l", "c/1"))
+		must(t, s.AcquireLease(ctx, LeaseClaim{Name: "l", Holder: "a/3", TTL: time.Minute, Ahead: true}))
+		must(t, s.ReleaseLease(ctx, "l", "a/3"))
+		must(t, s.LeaveQueue(ctx, "l", "b/1"))
+		must(t, s.AcquireLease(ctx, claimOf("l", "b/2", "deploy")))
+		if list := got[[]Lease](t)(s.LeaseQueue(ctx, "l")); len(list) != 0 {
+			t.Errorf("left in the queue: %+v", list)
+		}
 	})
 }
 
@@ -94,7 +158,7 @@ func TestLease_manyAskAndOneGetsIt(t *testing.T) {
 	forEachStore(t, func(t *testing.T, s *Store) {
 		results := make(chan error, 20)
 		for i := range cap(results) {
-			go func() { results <- s.AcquireLease(t.Context(), "l", fmt.Sprint("n", i), "p", time.Minute) }()
+			go func() { results <- s.AcquireLease(t.Context(), claimOf("l", fmt.Sprint("n", i), "p")) }()
 		}
 		won := 0
 		for range cap(results) {

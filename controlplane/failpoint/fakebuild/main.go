@@ -128,6 +128,9 @@ func probe() error {
 // ask reads the identity from `unix:/path` or a URL.
 func ask(address, path, ca string) (who identity, err error) {
 	transport := &http.Transport{DisableKeepAlives: true}
+	if refuses := os.Getenv("FAKE_REFUSES"); refuses != "" && strings.HasPrefix(address, refuses) {
+		return who, fmt.Errorf("told to refuse %s", address)
+	}
 	base := address
 	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
 		base = "http://" + filepath.Base(socket)
