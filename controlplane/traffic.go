@@ -37,3 +37,58 @@ type Canary struct {
 	Who     string    `json:"who"`
 	Message string    `json:"message,omitempty"`
 }
+
+// CanaryRequest asks for a canary, or for another share of the one there is. Who is filled in by the control API from the peer's
+// credentials.
+type CanaryRequest struct {
+	Version string `json:"-"`
+	Build   string `json:"build"`
+	Percent int    `json:"percent"` // 1 to 99
+	Message string `json:"message,omitempty"`
+	Who     string `json:"-"`
+}
+
+// CanaryReport holds a canary's build against the one that serves the others.
+type CanaryReport struct {
+	Canary Canary     `json:"canary"`
+	From   time.Time  `json:"from"` // since when nginx's log was counted: the canary's beginning, or later when the log is long
+	Stable CanarySide `json:"stable"`
+	New    CanarySide `json:"new"`
+}
+
+// CanarySide is one of the two builds. Traffic is what nginx saw since From; all else is what the set's own processes counted since
+// they began.
+type CanarySide struct {
+	Build       string           `json:"build"`
+	Label       string           `json:"label,omitempty"`
+	Set         string           `json:"set"`
+	Healthy     bool             `json:"healthy"`
+	Restarts    int              `json:"restarts"`
+	Connections int              `json:"connections"`
+	MessagesPS  float64          `json:"messages_per_second"`
+	Logins      int64            `json:"logins"`
+	LoginErrors int64            `json:"login_errors"`
+	Frames      int64            `json:"frames"`
+	FrameErrors int64            `json:"frame_errors"` // requests of clients that were refused
+	Closed      map[string]int64 `json:"closed"`       // close code -> connections
+	Traffic     Traffic          `json:"traffic"`
+}
+
+// Traffic is what nginx's access log tells of one build. Pinned tenants and our own probes are left out.
+type Traffic struct {
+	Requests   int64   `json:"requests"`    // of the API
+	Errors     int64   `json:"errors"`      // of them, answered with 500 and above
+	P50        float64 `json:"p50_seconds"` // of the API's answers
+	P99        float64 `json:"p99_seconds"`
+	WebSockets int64   `json:"websockets"` // opened and ended
+	Refused    int64   `json:"refused"`    // handshakes answered with 400 and above
+}
+
+// ErrorRate is the share of API requests and handshakes that failed, 0 to 1.
+func (t Traffic) ErrorRate() float64 {
+	all := t.Requests + t.WebSockets + t.Refused
+	if all == 0 {
+		return 0
+	}
+	return float64(t.Errors+t.Refused) / float64(all)
+}

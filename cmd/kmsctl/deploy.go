@@ -16,7 +16,7 @@ import (
 )
 
 func newDeploy(c *cli) *cobra.Command {
-	var as string
+	var as, canary string
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "deploy PATH",
@@ -27,9 +27,20 @@ The old build goes on serving until the new one has passed its probes; nobody is
 With --dry-run a file is stored, so that the plan is about the build itself; nothing else changes.`,
 		Example: `  kmsctl deploy ./kms-2.0
   kmsctl deploy ./kms-2.0 --as 2.0-dragon --message 'dragon event'
+  kmsctl deploy ./kms-2.0 --canary 10%
   kmsctl deploy 3f9a01c2 --dry-run`,
 		Args: args(1, 1),
 		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
+			share := 0
+			if canary != "" {
+				var err error
+				if share, err = percent(canary); err != nil {
+					return err
+				}
+				if dryRun {
+					return controlplane.Errorf(controlplane.Usage, "--canary has no dry run: withdrawing it takes it back").WithHint("kmsctl canary --help")
+				}
+			}
 			b, err := c.findBuild(ctx, k, args[0])
 			if err != nil {
 				return err
@@ -37,6 +48,9 @@ With --dry-run a file is stored, so that the plan is about the build itself; not
 			version := as
 			if version == "" {
 				version = b.Version
+			}
+			if share > 0 {
+				return c.startCanary(ctx, k, controlplane.CanaryRequest{Version: version, Build: b.Digest, Percent: share})
 			}
 			return c.release(ctx, k, controlplane.ReleaseRequest{Kind: controlplane.KindDeploy, Version: version, Build: b.Digest, DryRun: dryRun})
 		}),
@@ -47,6 +61,7 @@ With --dry-run a file is stored, so that the plan is about the build itself; not
 	}
 	cmd.Flags().StringVar(&as, "as", "", "version to deploy it as (default: the one it was written for)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done; exit code 10 when something would")
+	cmd.Flags().StringVar(&canary, "canary", "", "only for a share of the users, as 10%; see kmsctl canary")
 	c.completeFlag(cmd, "as", versionNames)
 	return c.change(cmd)
 }

@@ -41,6 +41,7 @@ func fakeDaemon(ctx context.Context, dir string) (*apitest.Backend, error) {
 	b.NginxFunc = func(_ context.Context, verb string) (*controlplane.NginxReport, error) {
 		return map[string]*controlplane.NginxReport{"diff": {OK: true, Diff: "-old\n+new\n"}, "test": {Output: "unknown directive \"mpa\""}, "apply": {OK: true, Generation: "g7", Workers: 2}}[verb], nil
 	}
+	f.leadElsewhere(b)
 	b.RestoreFunc = func(context.Context, string) error { return nil }
 	b.DoctorFunc = func(context.Context) ([]controlplane.Finding, error) {
 		return []controlplane.Finding{{Level: "warning", Check: "disk", Message: "from inside", Fix: "df -h"}}, nil
@@ -66,7 +67,9 @@ func (f *fake) status(context.Context) (*controlplane.Status, error) {
 	return &controlplane.Status{Node: "host1", PID: 4242, Binary: "1.0", StartedAt: now.Add(-time.Hour), State: "/var/lib/kms", Run: "/run/kms", HTTP: "http://127.0.0.1:8080",
 		Components: []controlplane.Component{{Name: "nginx", State: "ok", PID: 99, Address: "127.0.0.1:8080"}, {Name: "irc", State: "down", Detail: "接続できません: connection refused by the server at 127.0.0.1:16667, trying again"}},
 		Versions: []controlplane.VersionInfo{
-			{Name: "2.0", State: controlplane.Live, Build: f.builds[0].Digest, Label: f.builds[0].Label, Connections: 12, MessagesPS: 2.5, UpdatedAt: now.Add(-3 * time.Minute), Sets: []controlplane.Set{set}},
+			{Name: "2.0", State: controlplane.Live, Build: f.builds[0].Digest, Label: f.builds[0].Label, Connections: 12, MessagesPS: 2.5, UpdatedAt: now.Add(-3 * time.Minute), Sets: []controlplane.Set{set},
+				Pins:   []controlplane.Pin{{Version: "2.0", Tenant: "dragon", Build: f.builds[0].Digest, Set: "s1a2b3c4d"}},
+				Canary: &controlplane.Canary{Version: "2.0", Build: strings.Repeat("c3", 32), Set: "s5c6d7e8f", Percent: 10, Since: now.Add(-time.Minute)}},
 			{Name: "1000.1000.1000-abcdefghijklmnop", State: controlplane.Live, Healthy: true, Build: strings.Repeat("b2", 32), Label: "one", Connections: 1234567, MessagesPS: 12345, UpdatedAt: now.Add(-50 * time.Hour)},
 			{Name: "0.9", State: controlplane.Retired, UpdatedAt: now, Message: "end of life"}}}, nil
 }

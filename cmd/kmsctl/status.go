@@ -109,6 +109,7 @@ func (c *cli) printStatus(out io.Writer, st *controlplane.Status) error {
 	if err := c.draw(out, c.setTable(st.Versions)); err != nil {
 		return err
 	}
+	c.printPlaces(out, st.Versions)
 	c.printSockets(out, st)
 	return nil
 }
@@ -129,6 +130,25 @@ func (c *cli) setTable(versions []controlplane.VersionInfo) table {
 		}
 	}
 	return t
+}
+
+// printPlaces tells of canaries and pins, if there are any.
+func (c *cli) printPlaces(out io.Writer, versions []controlplane.VersionInfo) {
+	var lines []string
+	for _, v := range versions {
+		if v.Canary != nil {
+			lines = append(lines, fmt.Sprintf("canary of %s: %d%% of the users to %s (%s), %s old", v.Name, v.Canary.Percent, short(v.Canary.Build), v.Canary.Set, c.age(v.Canary.Since)))
+		}
+		for _, p := range v.Pins {
+			lines = append(lines, fmt.Sprintf("pin on %s: %s to %s (%s)%s", v.Name, p.Tenant, short(p.Build), p.Set, c.untilText(p.Until)))
+		}
+	}
+	if len(lines) > 0 {
+		fmt.Fprintln(out)
+		for _, line := range lines {
+			fmt.Fprintln(out, clean(line))
+		}
+	}
 }
 
 // printSockets tells where each process listens, whole, because paths are there to be copied, and what is wrong with it.

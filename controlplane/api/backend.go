@@ -31,6 +31,11 @@ type Backend interface {
 	Pin(ctx context.Context, r controlplane.PinRequest) (*controlplane.Pin, error)
 	Unpin(ctx context.Context, version, tenant string) error
 	Pins(ctx context.Context) ([]controlplane.Pin, error)
+	// Canary leads a share of a version's users to another build, or changes the share, until it is promoted by a deploy of its
+	// build or withdrawn.
+	Canary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error)
+	CanaryReport(ctx context.Context, version string) (*controlplane.CanaryReport, error)
+	WithdrawCanary(ctx context.Context, version string) error
 
 	// Events streams what happens from now on, of one release when id is not 0 (its past steps first); the channel is closed
 	// when ctx ends or the release has.

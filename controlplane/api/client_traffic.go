@@ -25,3 +25,22 @@ func (c *Client) Pin(ctx context.Context, r controlplane.PinRequest) (*controlpl
 func (c *Client) Unpin(ctx context.Context, version, tenant string) error {
 	return c.call(ctx, http.MethodDelete, path("versions", version, "pins", tenant), nil, nil, nil)
 }
+
+// StartCanary leads a share of a version's users to a build, starting a set of it unless one runs, or changes the share.
+func (c *Client) StartCanary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error) {
+	var out controlplane.Canary
+	if err := c.patientCall(ctx, http.MethodPut, path("versions", r.Version, "canary"), nil, r, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// Canary holds a version's canary against the build beside it.
+func (c *Client) Canary(ctx context.Context, version string) (*controlplane.CanaryReport, error) {
+	return get[*controlplane.CanaryReport](ctx, c, path("versions", version, "canary"), nil)
+}
+
+// WithdrawCanary ends a version's canary.
+func (c *Client) WithdrawCanary(ctx context.Context, version string) error {
+	return c.call(ctx, http.MethodDelete, path("versions", version, "canary"), nil, nil, nil)
+}

@@ -19,6 +19,9 @@ var routes = []route{
 	{method: "GET", path: "/v1/pins", do: getPins},
 	{method: "PUT", path: "/v1/versions/{version}/pins/{tenant}", action: "pin", timeout: startTimeout, do: putPin},
 	{method: "DELETE", path: "/v1/versions/{version}/pins/{tenant}", action: "unpin", do: deletePin},
+	{method: "GET", path: "/v1/versions/{version}/canary", do: getCanary},
+	{method: "PUT", path: "/v1/versions/{version}/canary", action: "canary", timeout: startTimeout, do: putCanary},
+	{method: "DELETE", path: "/v1/versions/{version}/canary", action: "canary withdraw", do: deleteCanary},
 	{method: "GET", path: "/v1/events", query: []string{"release"}, stream: streamEvents},
 	{method: "GET", path: "/v1/logs", query: []string{"version", "set", "role", "lines", "follow"}, stream: streamLogs},
 

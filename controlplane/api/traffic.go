@@ -38,3 +38,31 @@ func putPin(c *call) (any, error) {
 func deletePin(c *call) (any, error) {
 	return nil, c.Unpin(c.ctx, c.r.PathValue("version"), c.r.PathValue("tenant"))
 }
+
+func getCanary(c *call) (any, error) { return c.CanaryReport(c.ctx, c.r.PathValue("version")) }
+
+func putCanary(c *call) (any, error) {
+	var r controlplane.CanaryRequest
+	if err := c.decode(&r, maxBody); err != nil {
+		return nil, err
+	}
+	r.Version, r.Who = c.r.PathValue("version"), c.who
+	if r.Message == "" {
+		r.Message = c.message
+	}
+	c.message = r.Message
+	if err := names.Version(r.Version); err != nil {
+		return nil, err
+	}
+	if err := names.Digest(r.Build); err != nil {
+		return nil, err
+	}
+	if err := checkMessage(r.Message); err != nil {
+		return nil, err
+	}
+	return c.Canary(c.ctx, r)
+}
+
+func deleteCanary(c *call) (any, error) {
+	return nil, c.WithdrawCanary(c.ctx, c.r.PathValue("version"))
+}

@@ -59,6 +59,9 @@ func (d *Daemon) resolve(ctx context.Context, r *controlplane.ReleaseRequest) er
 	}
 	switch r.Kind {
 	case controlplane.KindDeploy:
+		if err := d.besideCanary(r.Version, r.Build); err != nil {
+			return err
+		}
 		return d.knownBuild(ctx, r.Build)
 	case controlplane.KindRollback:
 		return d.resolveRollback(ctx, r)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
 
@@ -283,5 +284,34 @@ func TestRender_refusesWhatWouldBreakOut(t *testing.T) {
 	bad.Dir = "/a; include /etc/passwd"
 	if _, _, err := Render(bad, nil); err == nil {
 		t.Error("a directory broke out of its directive")
+	}
+}
+
+func TestTraffic_tellsCanaryFromStable(t *testing.T) {
+	run := testkit.ShortDir(t)
+	log := filepath.Join(run, "access.log")
+	began := time.Date(2026, 11, 21, 5, 0, 0, 500, time.UTC)
+	line := func(second int, version, tenant, role, set string, status int, seconds float64) string {
+		return fmt.Sprintf(`{"at":"2026-11-21T05:00:%02dZ","status":%d,"version":"%s","tenant":"%s","role":"%s","set":"/run/slots/%s/%s","seconds":%.3f,"backend_seconds":"-"}`+"\n",
+			second, status, version, tenant, role, version, set, seconds)
+	}
+	text := `{"at":"2026-11-21T04:59:59Z","status":500,"version":"2.0","tenant":"demo","role":"api","set":"/run/slots/2.0/b/03","seconds":9}` + "\n" +
+		line(0, "2.0", "demo", "api", "b/03", 200, 0.010) + line(1, "2.0", "demo", "api", "b/04", 502, 0.030) +
+		line(1, "2.0", "demo", "api", "b/10", 500, 0.5) + // a bucket that fades: it leads to the stable set
+		line(2, "2.0", "demo", "api", "s", 200, 0.002) + line(2, "1.0", "demo", "api", "b/03", 500, 1) +
+		line(3, "2.0", "demo", "ua", "b/09", 101, 60) + line(3, "2.0", "demo", "ua", "s", 503, 0) +
+		line(4, "2.0", "held", "api", "t/held", 500, 1) + line(4, "2.0", "_probe", "api", "s", 500, 1) + "not JSON\n" + `{"version":"2.0","half`
+	if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := &Manager{o: Options{AccessLog: log}}
+	got, err := m.Traffic("2.0", began, func(bucket int) bool { return bucket < 10 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Traffic{From: began, Canary: controlplane.Traffic{Requests: 2, Errors: 1, P50: 0.010, P99: 0.030, WebSockets: 1},
+		Stable: controlplane.Traffic{Requests: 2, Errors: 1, P50: 0.002, P99: 0.5, Refused: 1}}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -1,7 +1,10 @@
 package ua
 
 import (
+	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -84,10 +87,34 @@ func (c *session) describe() Connection {
 	return d
 }
 
+// maxCloseCodes bounds how many close codes are counted apart.
+const maxCloseCodes = 64
+
 // counters only grow; they are read one by one.
 type counters struct {
 	accepted, logins, loginErrors                     atomic.Int64
 	frames, badFrames, refused, says, drained, kicked atomic.Int64
+
+	mu     sync.Mutex
+	closed map[int]int64 // close code -> connections
+}
+
+// countClose counts a connection's end by the code of whoever closed it; 1006 stands for an end without a close frame.
+func (c *counters) countClose(err error) {
+	code := 1006
+	var end *hub.CloseError
+	if errors.As(err, &end) {
+		code = end.Code
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed == nil {
+		c.closed = map[int]int64{}
+	}
+	if _, known := c.closed[code]; !known && len(c.closed) >= maxCloseCodes {
+		code = 0 // a client may send thousands of codes
+	}
+	c.closed[code]++
 }
 
 // Stats are this server's numbers, named as metrics are: totals end in _total and only grow, the others are of this moment.
@@ -96,7 +123,7 @@ func (s *Server) Stats() map[string]float64 {
 	open := len(s.sessions)
 	s.mu.Unlock()
 	c := &s.counters
-	return map[string]float64{
+	stats := map[string]float64{
 		"connections":         float64(open),
 		"connections_total":   float64(c.accepted.Load()),
 		"logins_total":        float64(c.logins.Load()),
@@ -108,4 +135,10 @@ func (s *Server) Stats() map[string]float64 {
 		"drain_notices_total": float64(c.drained.Load()),
 		"kicks_total":         float64(c.kicked.Load()),
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for code, n := range c.closed {
+		stats[fmt.Sprintf("closed_%d_total", code)] = float64(n)
+	}
+	return stats
 }

@@ -45,6 +45,7 @@ func (c *session) run() {
 	for {
 		frame, err := c.conn.Read()
 		if err != nil {
+			c.srv.counters.countClose(err)
 			return
 		}
 		c.srv.counters.frames.Add(1)
@@ -59,6 +60,7 @@ func (c *session) run() {
 func (c *session) waitClosed() {
 	for {
 		if _, err := c.conn.Read(); err != nil {
+			c.srv.counters.countClose(err)
 			return
 		}
 	}

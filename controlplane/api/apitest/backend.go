@@ -30,6 +30,9 @@ type Backend struct {
 	PinFunc         func(context.Context, controlplane.PinRequest) (*controlplane.Pin, error)
 	UnpinFunc       func(ctx context.Context, version, tenant string) error
 	PinsFunc        func(context.Context) ([]controlplane.Pin, error)
+	CanaryFunc      func(context.Context, controlplane.CanaryRequest) (*controlplane.Canary, error)
+	ReportFunc      func(ctx context.Context, version string) (*controlplane.CanaryReport, error)
+	WithdrawFunc    func(ctx context.Context, version string) error
 	EventsFunc      func(context.Context, int64) (<-chan controlplane.Event, error)
 	LogsFunc        func(context.Context, controlplane.LogQuery, func(controlplane.LogLine) error) error
 	ConnectionsFunc func(context.Context, controlplane.Connection) ([]controlplane.Connection, error)
@@ -149,6 +152,27 @@ func (b *Backend) Pins(ctx context.Context) ([]controlplane.Pin, error) {
 		return nil, nil
 	}
 	return b.PinsFunc(ctx)
+}
+
+func (b *Backend) Canary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error) {
+	if b.CanaryFunc == nil {
+		return nil, absent("canaries")
+	}
+	return b.CanaryFunc(ctx, r)
+}
+
+func (b *Backend) CanaryReport(ctx context.Context, version string) (*controlplane.CanaryReport, error) {
+	if b.ReportFunc == nil {
+		return nil, absent("canaries")
+	}
+	return b.ReportFunc(ctx, version)
+}
+
+func (b *Backend) WithdrawCanary(ctx context.Context, version string) error {
+	if b.WithdrawFunc == nil {
+		return absent("canaries")
+	}
+	return b.WithdrawFunc(ctx, version)
 }
 
 func (b *Backend) Events(ctx context.Context, id int64) (<-chan controlplane.Event, error) {
