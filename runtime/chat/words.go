@@ -12,10 +12,11 @@ import (
 	"github.com/kmsctl/kms/runtime/store"
 )
 
-// Bounds of words. A compiled list takes some 160 bytes a word.
+// Bounds of words. A compiled list takes some 20 bytes a letter, for a moment four times as much.
 const (
-	maxLexicons = 4096      // tenants whose lists are kept
-	maxWords    = 5_000_000 // words of all lists that are kept
+	maxLexicons = 4096       // tenants whose lists are kept
+	maxLetters  = 40_000_000 // letters of all lists that are kept
+	maxOfList   = 4_000_000  // letters of one list: twenty of each word, if it has as many words as may be
 )
 
 // words keeps what judges in this process: each list of the tenants that speak here, compiled once, each base list that one of
@@ -25,12 +26,12 @@ type words struct {
 	store        Store
 	log          *slog.Logger
 	small, large chan struct{} // slots for compiling lists
-	maxWords     int
+	maxLetters   int
 
 	mu      sync.RWMutex
 	tenants map[string]*lexicon
 	lists   map[listKey]*wordList
-	total   int // words of lists
+	total   int // letters of lists
 	wg      sync.WaitGroup
 }
 
@@ -65,7 +66,7 @@ func (f *filters) of(scope string) *ngword.Filter {
 
 func newWords(ctx context.Context, st Store, log *slog.Logger) *words {
 	return &words{
-		ctx: ctx, store: st, log: log, maxWords: maxWords,
+		ctx: ctx, store: st, log: log, maxLetters: maxLetters,
 		small: make(chan struct{}, smallCompilers), large: make(chan struct{}, largeCompilers),
 		tenants: map[string]*lexicon{}, lists: map[listKey]*wordList{},
 	}
@@ -238,15 +239,15 @@ func (w *words) makeRoomLocked() {
 	}
 }
 
-// holdBoundLocked drops the tenants with the longest lists while there are too many words: their next message waits for them,
+// holdBoundLocked drops the tenants with the longest lists while there are too many letters: their next message waits for them,
 // and everybody else's does not.
 func (w *words) holdBoundLocked(except string) {
-	for w.total > w.maxWords {
+	for w.total > w.maxLetters {
 		longest := w.longestLocked(except)
 		if longest == nil {
 			return
 		}
-		w.log.Warn("too many NG words are in use, those of one tenant are read again when it speaks", "tenant", longest.tenant, "words", w.total)
+		w.log.Warn("too many NG words are in use, those of one tenant are read again when it speaks", "tenant", longest.tenant, "letters", w.total)
 		w.dropLexiconLocked(longest)
 	}
 }
@@ -255,7 +256,7 @@ func (w *words) longestLocked(except string) *lexicon {
 	sizes := map[string]int{}
 	for key, l := range w.lists {
 		if w.tenants[key.tenant] != nil && key.tenant != except {
-			sizes[key.tenant] += l.words
+			sizes[key.tenant] += l.letters
 		}
 	}
 	var longest string
@@ -285,7 +286,7 @@ func (w *words) dropLexiconLocked(t *lexicon) {
 func (w *words) dropListLocked(key listKey) {
 	if l := w.lists[key]; l != nil {
 		l.dropped = true
-		w.total -= l.words
+		w.total -= l.letters
 		delete(w.lists, key)
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/kmsctl/kms/runtime/ngword"
 	"github.com/kmsctl/kms/runtime/store"
@@ -179,7 +182,7 @@ func (w *words) readList(ctx context.Context, key listKey, l *wordList) (func() 
 		if !w.haveLocked(bases) {
 			return false
 		}
-		w.total += next.words - l.words
+		w.total += next.letters - l.letters
 		l.compiled = next
 		w.stalenLocked(key)
 		w.holdBoundLocked(key.tenant)
@@ -219,7 +222,7 @@ type compiled struct {
 	matcher  *ngword.Matcher
 	revision int64
 	settings store.NGSettings
-	words    int
+	letters  int  // of all words
 	forbids  bool // something besides allow entries
 }
 
@@ -264,16 +267,30 @@ func compileList(list store.NGList) (compiled, error) {
 	if list.Tenant == store.NGBase {
 		list.Name = store.NGBase + "/" + list.Name
 	}
+	letters := 0
+	for _, e := range list.Entries {
+		if letters += lettersOf(e.Word); letters > maxOfList {
+			return compiled{}, fmt.Errorf("the words of NG list %q have more than %d letters", list.Name, maxOfList)
+		}
+	}
 	m, err := ngword.Compile(list)
 	if err != nil {
 		return compiled{}, err
 	}
-	c := compiled{matcher: m, revision: list.Revision, settings: list.Settings.WithDefaults(), words: len(list.Entries)}
+	c := compiled{matcher: m, revision: list.Revision, settings: list.Settings.WithDefaults(), letters: letters}
 	c.forbids = slices.ContainsFunc(list.Entries, func(e store.NGEntry) bool { return e.Kind != store.NGAllow })
 	if list.Tenant == store.NGBase {
 		c.settings.Include = nil
 	}
 	return c, nil
+}
+
+// lettersOf is how much a word may take: a single character can stand for a sentence.
+func lettersOf(word string) int {
+	if norm.NFKC.IsNormalString(word) {
+		return utf8.RuneCountInString(word)
+	}
+	return utf8.RuneCountInString(norm.NFKC.String(word))
 }
 
 // enter waits for a slot for reading and compiling a list, by its size.

@@ -290,8 +290,8 @@ func TestNGWords_newAndDeletedLists(t *testing.T) {
 	w.becomes(t, "demo", "world", "three", "reject")
 	w.forget("demo") // the tenant was deleted, and another has its name
 	s.remove("demo", "more")
-	if got := w.action(t, "demo", "world", "three"); got != "" || w.total != 1 {
-		t.Errorf("after the tenant was made anew: %q, %d words", got, w.total)
+	if got := w.action(t, "demo", "world", "three"); got != "" || w.total != len("one") {
+		t.Errorf("after the tenant was made anew: %q, %d letters", got, w.total)
 	}
 }
 
@@ -303,7 +303,7 @@ func TestNGWords_brokenListLeavesTheOldOneServingAndIsCounted(t *testing.T) {
 	w.becomes(t, "demo", "world", "two", "reject")
 	for name, breaks := range map[string]func(){
 		"unreadable": func() { s.breaks("demo", "more", errors.New("bad settings")) },
-		"no list":    func() { s.put("demo", "more", alone, strings.Repeat("\ufdfa", 500), "reject") }, // folds to 9,000 letters
+		"no list":    func() { s.put("demo", "more", alone, strings.Repeat("a", maxOfList+1), "reject") },
 		"a bug":      func() { s.mu.Lock(); defer s.mu.Unlock(); s.bug = true },
 	} {
 		breaks()
@@ -395,13 +395,29 @@ func TestNGWords_hugeListsHoldUpNoSmallOnes(t *testing.T) {
 	eventually(t, within, "all huge lists to be read", func() bool {
 		w.mu.RLock()
 		defer w.mu.RUnlock()
-		return w.total == 2*largeCompilers*(largeList+1)+1
+		return w.total == 2*largeCompilers*(largeList+1)*len("w000000")+len("one")
 	})
 	cancel()
 	wg.Wait()
 }
 
-func TestNGWords_tooManyWordsDropTheLongestTenants(t *testing.T) {
+// Characters that stand for many letters are counted as those: 200,000 words of them would be 5 GB.
+func TestNGWords_listOfTooManyLettersIsNotCompiled(t *testing.T) {
+	word := strings.Repeat("\ufdfa", 100) // 1,800 letters
+	l := store.NGList{Name: "x"}
+	for len(l.Entries)*1800 <= maxOfList {
+		l.Entries = append(l.Entries, store.NGEntry{Word: word})
+	}
+	if _, err := compileList(l); err == nil {
+		t.Error("compiled")
+	}
+	l.Entries = l.Entries[:10]
+	if c, err := compileList(l); err != nil || c.letters != 18000 {
+		t.Errorf("%d letters, %v", c.letters, err)
+	}
+}
+
+func TestNGWords_tooManyLettersDropTheLongestTenants(t *testing.T) {
 	s := newShelf()
 	pairs := func(n int) (list []string) {
 		for i := range n {
@@ -413,12 +429,12 @@ func TestNGWords_tooManyWordsDropTheLongestTenants(t *testing.T) {
 	s.put("long", "default", alone, pairs(60)...)
 	s.put("longer", "default", alone, pairs(80)...)
 	w := testWords(t, s)
-	w.maxWords = 100
+	w.maxLetters = 600
 	for range 2 {
 		for _, tenant := range []string{"small", "long", "longer"} {
 			w.becomes(t, tenant, "world", "word1", "reject")
-			if w.mu.RLock(); w.total > 100 {
-				t.Errorf("%d words are kept", w.total)
+			if w.mu.RLock(); w.total > 600 {
+				t.Errorf("%d letters are kept", w.total)
 			}
 			w.mu.RUnlock()
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 	"time"
@@ -92,6 +93,17 @@ func TestPage_clientFramesAreUnderstood(t *testing.T) {
 	for word, verb := range ops {
 		if !seen[verb] {
 			t.Errorf("the page has no example of %q", word)
+		}
+	}
+}
+
+func TestAppendBatch_tellsNobodyWhatFlaggedAMessage(t *testing.T) {
+	for _, kind := range []string{envelope.Say, envelope.System, envelope.Edit} {
+		e := &envelope.Envelope{Kind: kind, Channel: "lobby", Seq: 2, ID: "01JD3V4N8ZQ0X5T6Y7W8R9S0AB", User: "aki", Text: "hi"}
+		plain := testProtocol().AppendBatch(nil, []*envelope.Envelope{e})
+		e.Flags = []string{"rival"}
+		if flagged := testProtocol().AppendBatch(nil, []*envelope.Envelope{e}); !bytes.Equal(plain, flagged) {
+			t.Errorf("%s: %q, without flags %q", kind, flagged, plain)
 		}
 	}
 }
