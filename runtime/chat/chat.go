@@ -175,7 +175,7 @@ func (s *Service) Close() {
 	s.cancel()
 	s.follower.Close()
 	s.wg.Wait()
-	s.words.wait()
+	s.words.close()
 	if s.hub != nil {
 		s.hub.Close()
 	}

@@ -32,6 +32,7 @@ type words struct {
 	tenants map[string]*lexicon
 	lists   map[listKey]*wordList
 	total   int // letters of lists
+	closed  bool
 	wg      sync.WaitGroup
 }
 
@@ -303,4 +304,10 @@ func (w *words) stale() (n int) {
 	return n
 }
 
-func (w *words) wait() { w.wg.Wait() }
+// close waits for what is being read to notice the context's end. Nothing more is read.
+func (w *words) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.wg.Wait()
+}

@@ -56,6 +56,11 @@ func (w *words) startLocked(u *unit) {
 		}
 		return
 	}
+	if w.closed {
+		u.err = context.Canceled
+		u.endFirst()
+		return
+	}
 	u.running = true
 	w.wg.Go(func() { w.run(u) })
 }
@@ -113,12 +118,16 @@ func (w *words) ended(u *unit, put func() bool, err error) (again bool) {
 	if !u.served && !again && !u.dropped {
 		u.drop() // who asks next tries again
 	}
+	u.endFirst()
+	return again
+}
+
+func (u *unit) endFirst() {
 	select {
 	case <-u.first:
 	default:
 		close(u.first)
 	}
-	return again
 }
 
 // await waits for a unit's first read.

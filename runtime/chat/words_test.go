@@ -120,7 +120,7 @@ func testWords(t *testing.T, s *shelf) *words {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	w := newWords(ctx, s, slog.New(slog.DiscardHandler))
-	t.Cleanup(func() { cancel(); w.wait() })
+	t.Cleanup(func() { cancel(); w.close() })
 	return w
 }
 
@@ -173,7 +173,7 @@ func TestNGWords_whatNobodyUsesIsNotRead(t *testing.T) {
 	w.changed("demo", "default")
 	w.changed(store.NGBase, "base")
 	w.changed("", "")
-	w.wait()
+	w.close()
 	if len(s.read) != 0 {
 		t.Errorf("read %v", s.read)
 	}
@@ -320,6 +320,35 @@ func TestNGWords_brokenListLeavesTheOldOneServingAndIsCounted(t *testing.T) {
 		w.changed("demo", "more")
 		w.becomes(t, "demo", "world", name, "reject")
 		eventually(t, within, name+": nothing to be counted", func() bool { return w.stale() == 0 })
+	}
+}
+
+func TestNGWords_repairedListServesAtOnceHoweverLongItWasBroken(t *testing.T) {
+	t.Parallel()
+	s := newShelf()
+	s.put("demo", "default", alone, "one", "reject")
+	w := testWords(t, s)
+	w.becomes(t, "demo", "world", "one", "reject")
+	s.breaks("demo", "default", errors.New("bad settings"))
+	w.changed("demo", "default")
+	eventually(t, 10*time.Second, "three more attempts, further and further apart", func() bool { return s.reads("demo", "default") == 5 })
+	s.breaks("demo", "default", nil)
+	s.put("demo", "default", alone, "two", "reject")
+	w.changed("demo", "default")
+	eventually(t, time.Second, "the repaired list", func() bool { return w.action(t, "demo", "world", "two") == "reject" })
+}
+
+func TestNGWords_afterTheEndNothingIsReadAnyMore(t *testing.T) {
+	s := newShelf()
+	s.put("demo", "default", alone, "one", "reject")
+	ctx, cancel := context.WithCancel(t.Context())
+	w := newWords(ctx, s, slog.New(slog.DiscardHandler))
+	w.becomes(t, "demo", "world", "one", "reject")
+	cancel()
+	w.close()
+	w.changed("", "")
+	if _, err := w.of(t.Context(), "other"); err == nil || len(s.read) != 1 {
+		t.Errorf("%v, read %v", err, s.read)
 	}
 }
 
