@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,7 @@ func TestClientJS_losesNothing(t *testing.T) {
 	chat.stop()
 	time.Sleep(500 * time.Millisecond)
 	receipts := append(s.aki.acks(), s.ben.acks()...)
+	s.leave() // those who know no other version
 
 	_, err = s.must(ctx, nil, "deploy", filepath.Join(s.builds, "kms-2.0"), "--as", "2.0-dragon")
 	must(t, err)
@@ -298,7 +300,48 @@ func (s *story) holdTalk(t *testing.T, ctx context.Context, end talkLine, receip
 	if end.Version != "2.0-dragon" {
 		t.Errorf("they ended on version %q", end.Version)
 	}
-	if len(order) < 50 || shouts < 2 {
+	if len(order) < 20 || shouts < 2 {
 		t.Errorf("only %d and %d messages were said", len(order), shouts)
+	}
+}
+
+// TestClientJS_page runs the program that docs/client-js.md shows for Node, twice: the second goes on where the first one was.
+func TestClientJS_page(t *testing.T) {
+	text, err := os.ReadFile("../../docs/client-js.md")
+	must(t, err)
+	example := regexp.MustCompile("(?s)```js run\n(.*?)```").FindSubmatch(text)
+	if example == nil {
+		t.Fatal("the page has no program to run")
+	}
+	testkit.Need(t, "node")
+	ctx := testContext(t, time.Minute)
+	s := testStory(t, ctx, "up", options{})
+	dir := testScripts(t)
+	withWS(t, dir)
+	program := strings.NewReplacer("https://chat.example.com", s.front.base, `"quest"`, strconv.Quote(tenant)).Replace(string(example[1]))
+	must(t, os.WriteFile(filepath.Join(dir, "program.js"), []byte(program), 0o644))
+	token, err := s.game.token(ctx, "hina", "ひな")
+	must(t, err)
+	for run, want := range [][]string{
+		{"connecting", "connected", "in the lobby", "said, at its place", "not_joined", "stopped closed by this program"},
+		{"connecting", "connected", "Ben: また", "said, at its place", "not_joined", "stopped closed by this program"},
+	} {
+		cmd := s.node(ctx, dir, "program.js")
+		cmd.Env = append(cmd.Env, "TOKEN="+token)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		rest := string(out)
+		for _, line := range want {
+			_, after, found := strings.Cut(rest, line)
+			if !found {
+				t.Fatalf("run %d does not print %q in its place:\n%s", run, line, out)
+			}
+			rest = after
+		}
+		s.ben.say("また")
+		_, err = s.ben.acknowledged(ctx, "また")
+		must(t, err)
 	}
 }

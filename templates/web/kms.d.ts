@@ -175,7 +175,7 @@ export class Client {
   connect(): void;
   /** Leaves for good; what is unanswered is rejected. `connect` begins again, in the same channels where they were left. */
   close(): void;
-  /** Subscribes, now and after each reconnection. Resolves when subscribed; the channel's messages come afterwards. */
+  /** Subscribes, now and after each reconnection. Resolves when subscribed; set listeners before. */
   join(channel: string, options?: JoinOptions): Promise<Joined>;
   /** Unsubscribes: no event of the channel comes after this call. */
   leave(channel: string): Promise<void>;

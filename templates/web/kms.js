@@ -145,8 +145,8 @@ export class Client {
   }
 
   /**
-   * Subscribes, now and after each reconnection. Resolves when subscribed; its messages come afterwards. Rejects with a KmsError when
-   * that is not allowed. A second call for the same channel returns the first one's promise.
+   * Subscribes, now and after each reconnection. Resolves when subscribed; its first messages may be told before an `await` of it returns.
+   * Rejects with a KmsError when that is not allowed. A second call for the same channel returns the first one's promise.
    * @param {string} channel
    * @param {JoinOptions} options
    * @returns {Promise<Joined>}
@@ -426,7 +426,7 @@ export class Client {
       wire.note(op);
       if (wire === this.#next) this.#hold(op, wire);
       else if (wire === this.#wire) this.#take(op, wire);
-      else if (op.op === "ack" || (op.op === "nack" && op.of === "send")) this.#answer(op, wire);
+      else if (op.op === "ack" || (op.op === "nack" && op.of === "send")) this.#answer(op);
     }
     if (wire === this.#wire) this.#settle(wire);
     this.#letGoIfDone(wire);
@@ -459,9 +459,9 @@ export class Client {
       case "unsubbed":
         return;
       case "ack":
-        return this.#answer(op, wire);
+        return this.#answer(op);
       case "nack":
-        if (op.of === "send") this.#answer(op, wire);
+        if (op.of === "send") this.#answer(op);
         else if (op.of === "sub" && mine && !wire.asked.has(op.ch)) this.#notSubbed(op, mine, wire);
         return;
       case "evicted":
@@ -564,7 +564,7 @@ export class Client {
     }
   }
 
-  #answer(op, wire) {
+  #answer(op) {
     const c = this.#channels.get(op.ch);
     const m = c?.queue[0];
     if (m?.id !== op.id) return; // another connection had answered it already
@@ -572,7 +572,6 @@ export class Client {
       this.#shift(c).resolve({ id: m.id, channel: c.name, at: op.at, logged: op.logged, epoch: op.epoch, seq: op.seq });
       return;
     }
-    if (m.wire !== wire) return; // of an earlier attempt
     const open = ["busy", "unavailable", "internal"].includes(op.code);
     if (!op.retry || op.after_ms > (this.#options.patienceMs ?? 10_000)) {
       const more = { retry: op.retry, afterMs: op.after_ms, maybeSent: open };

@@ -58,6 +58,20 @@ test("comes back within a second of 1012, and after a success begins with the sh
   w.socket().ends(1006);
   await w.clock.pass(1000);
   assert.equal(FakeSocket.all.length, 7);
+  w.socket().greets();
+  Math.random = () => 0;
+  w.socket().ends(1012);
+  await w.clock.pass(1);
+  assert.equal(FakeSocket.all.length, 8, "after 1012 one waits up to a second, not half of one at least");
+});
+
+test("a handshake without an end is given up", async (t) => {
+  const w = world(t);
+  w.kms.connect();
+  await w.clock.pass(14_999);
+  assert.equal(w.kms.state, "connecting");
+  await w.clock.pass(2001);
+  assert.deepEqual([FakeSocket.all.length, FakeSocket.all[0].readyState], [2, 3]);
 });
 
 test("connect while waiting tries at once", async (t) => {
@@ -229,6 +243,22 @@ test("a drain: what the old connection does not answer is sent again over the ne
   await w.clock.pass(3000);
   assert.equal(old.closed, 1000);
   assert.deepEqual(w.socket().heard(), [{ ...send, retry: true }]);
+});
+
+test("a drain: a channel made anew meanwhile is heard from the new connection alone", async (t) => {
+  const w = world(t);
+  const old = await w.joined();
+  w.kms.say("lobby", "x");
+  old.says({ op: "drain", grace_ms: 10000 });
+  await settle();
+  const next = w.socket();
+  next.open();
+  next.says({ op: "welcome", user: "aki" }, { op: "subbed", ch: "lobby", epoch: "e2", seq: 2, first: 1, resumed: false, truncated: { first: 1, last: 2 } });
+  old.says(msg(11)); // it still owes an answer
+  next.says(msg(3));
+  assert.deepEqual([old.closed, w.texts().join(), w.told("truncated").length], [null, "m3", 1]);
+  w.kms.close();
+  assert.deepEqual([old.closed, next.closed, w.clock.running], [1000, 1000, 0]);
 });
 
 test("a drain: without a replacement it stays on the old connection and tries again", async (t) => {
