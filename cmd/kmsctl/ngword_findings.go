@@ -12,8 +12,13 @@ var findingKinds = []struct {
 	text func(f api.NGFinding) string
 }{
 	{"empty", func(f api.NGFinding) string { return fmt.Sprintf("%q holds nothing to look for", f.Word) }},
-	{"same", func(f api.NGFinding) string { return fmt.Sprintf("%s is %s to the filter already", f.Word, f.Other) }},
+	{"same", func(f api.NGFinding) string {
+		return fmt.Sprintf("%s and %s are the same to the filter", f.Word, f.Other)
+	}},
 	{"allowed", func(f api.NGFinding) string {
+		if f.Other == "" {
+			return f.Word + " never counts: an allow entry covers it"
+		}
 		return fmt.Sprintf("%s never counts: the allow entry %s of list %s covers it", f.Word, f.Other, f.List)
 	}},
 	{"hidden", func(f api.NGFinding) string {
@@ -36,6 +41,7 @@ func (c *cli) tellFindings(plan *api.NGPlan) {
 	if c.quiet || c.forPrograms() {
 		return
 	}
+	c.tellKinds(plan)
 	byKind := map[string][]api.NGFinding{}
 	for _, f := range plan.Findings {
 		byKind[f.Kind] = append(byKind[f.Kind], f)
@@ -66,5 +72,22 @@ func (c *cli) tellLogHits(hits []api.NGFinding, sampled int) {
 	}
 	if err := c.draw(c.err, t); err == nil && len(hits) > maxTold {
 		c.note("… and %d more", len(hits)-maxTold)
+	}
+}
+
+// tellKinds warns of words that were allowed and are now forbidden, or the other way round.
+func (c *cli) tellKinds(plan *api.NGPlan) {
+	kinds := map[string]string{}
+	for _, w := range plan.Removed {
+		kinds[w.Word] = w.Kind
+	}
+	var lines []string
+	for _, w := range plan.Added {
+		if before := kinds[w.Word]; before != "" && before != w.Kind {
+			lines = append(lines, fmt.Sprintf("warning: %s was an entry of kind %s and becomes one of kind %s", w.Word, before, w.Kind))
+		}
+	}
+	for _, line := range firstOf(lines) {
+		c.note("%s", line)
 	}
 }

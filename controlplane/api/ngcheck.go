@@ -26,6 +26,7 @@ type ngCheck struct {
 	added    map[string]store.NGEntry
 	words    []string       // the added ones that forbid, in order
 	spared   []store.NGList // the lists whose allow entries win over them
+	empty    map[string]bool
 	findings []NGFinding
 }
 
@@ -116,17 +117,17 @@ func (k *ngCheck) same() error {
 	if err != nil {
 		return err
 	}
-	empty := map[string]bool{}
+	k.empty = map[string]bool{}
 	for _, word := range m.Skipped() {
 		if _, added := k.added[word]; added {
 			k.tell(NGFinding{Kind: "empty", Word: word})
 		}
-		empty[word] = true
+		k.empty[word] = true
 	}
 	filter := ngword.NewFilter(m)
 	for _, e := range k.list.Entries {
 		hits := filter.Check(e.Word).Hits
-		if empty[e.Word] || len(hits) == 0 || hits[0].Start != 0 || hits[0].End != len(e.Word) || hits[0].Word == e.Word {
+		if k.empty[e.Word] || len(hits) == 0 || hits[0].Start != 0 || hits[0].End != len(e.Word) || hits[0].Word == e.Word {
 			continue
 		}
 		word, other := e.Word, hits[0].Word
@@ -148,9 +149,11 @@ func (k *ngCheck) hiddenAndAllowed() error {
 		return err
 	}
 	for _, word := range k.words {
-		e := all.Explain(word)
-		if len(e.Hits) == 0 && len(e.Allowed) > 0 {
-			k.tell(NGFinding{Kind: "allowed", Word: word, List: e.Allowed[0].By.List, Other: e.Allowed[0].By.Word})
+		if k.empty[word] {
+			continue
+		}
+		if len(all.Check(word).Hits) == 0 {
+			k.tell(allowedBy(word, all.Explain(word).Allowed))
 			continue
 		}
 		if other := k.within(all, word); other != "" {
@@ -160,37 +163,52 @@ func (k *ngCheck) hiddenAndAllowed() error {
 	return nil
 }
 
-// strictness orders the actions by what they spare of a word that has another one within: masking the inner one leaves the
-// rest of the outer one to be read.
-var strictness = map[string]int{store.NGFlag: 1, store.NGMask: 0, store.NGShadow: 3, store.NGReject: 4}
-
-// within returns a word of the list that is found in a part of another and is at least as strict. The parts are the word
-// without its first and without its last letter; another letter in its place keeps the edge from looking like that of a word.
-func (k *ngCheck) within(filter *ngword.Filter, word string) string {
-	own := max(strictness[k.added[word].Action], 1)
-	if k.added[word].Action == store.NGMask {
-		own = 2
+// allowedBy names the allow entry that takes a word away, if it is known.
+func allowedBy(word string, allowed []ngword.Found) NGFinding {
+	f := NGFinding{Kind: "allowed", Word: word}
+	if len(allowed) > 0 {
+		f.List, f.Other = allowed[0].By.List, allowed[0].By.Word
 	}
+	return f
+}
+
+// hides reports whether a word that is found in another leaves that one nothing to do. Masking the inner one leaves the rest of
+// the outer one to be read.
+func hides(inner, outer string) bool {
+	return inner != store.NGMask && strictness(inner) >= strictness(outer)
+}
+
+func strictness(action string) int {
+	if i := slices.Index([]string{store.NGFlag, store.NGMask, store.NGShadow}, action); i >= 0 {
+		return i
+	}
+	return 3 // reject, and what this program does not know
+}
+
+// within returns a word of the list that is found in a part of another and hides it. The parts are the word without its first
+// and without its last letter; another letter in its place keeps the edge from looking like that of a word.
+func (k *ngCheck) within(filter *ngword.Filter, word string) string {
 	first, last := edges(word)
-	if first == 0 || last == first && last == len(word) {
+	if first == 0 {
 		return ""
 	}
-	head := filter.Check(word[:last] + stranger(word[last:]))
-	for _, h := range head.Hits {
-		if h.End <= last && strictness[h.Action] >= own && h.Word != word {
+	action := k.added[word].Action
+	for _, h := range filter.Check(word[:last] + stranger(word[last:])).Hits {
+		if h.End <= last && hides(h.Action, action) {
 			return h.Word
 		}
 	}
-	pad := stranger(word[:first])
-	for _, h := range filter.Check(pad + word[first:]).Hits {
-		if h.Start >= len(pad) && strictness[h.Action] >= own && h.Word != word {
+	begin := stranger(word[:first])
+	for _, h := range filter.Check(begin + word[first:]).Hits {
+		if h.Start >= len(begin) && hides(h.Action, action) {
 			return h.Word
 		}
 	}
 	return ""
 }
 
-// edges returns where the first letter of a word ends and where its last begins, marks that follow included.
+// edges returns where the first letter of a word ends and where its last begins, marks that follow included; 0 for a word of
+// one letter.
 func edges(word string) (first, last int) {
 	for i, r := range word {
 		if i > 0 && !unicode.IsMark(r) && !isVoicing(r) {
