@@ -96,7 +96,7 @@ func runLedger(t *testing.T, o ledgerOptions) []violation {
 	run.live(ctx, o, steps)
 	patience := quietAfter
 	if o.faulty {
-		patience = 15 * time.Second
+		patience = 8 * time.Second
 	}
 	quiet := run.calm(t, ctx, patience)
 	run.part()

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/kmsctl/kms/runtime/chatlog"
+	"github.com/kmsctl/kms/runtime/ledgerfault"
 )
 
 // messageKey is what makes two sends the same message.
@@ -73,7 +74,7 @@ func (r *recent) finish(key messageKey, receipt chatlog.Receipt, err error) {
 	r.mu.Lock()
 	waiters := r.pending[key]
 	delete(r.pending, key)
-	if err == nil {
+	if err == nil || ledgerfault.Is(ledgerfault.AckFailedRetry) {
 		if len(r.now) >= r.max/2 {
 			r.now, r.old = map[messageKey]chatlog.Receipt{}, r.now
 		}

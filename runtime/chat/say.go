@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/ledgerfault"
 	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/runtime/store"
 )
@@ -41,7 +42,7 @@ func (s *Service) Say(sess Session, r SayRequest, done func(chatlog.Receipt, err
 		s.refuse(e, nil, r, Errorf(CodeNotJoined, "you have not joined channel %q", r.Channel), done)
 		return
 	}
-	if r.ID == "" {
+	if r.ID == "" || r.Retry && ledgerfault.Is(ledgerfault.NoDedup) {
 		s.sayOnce(e, ch, r, done)
 		return
 	}

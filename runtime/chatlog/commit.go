@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kmsctl/kms/runtime/ledgerfault"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -93,7 +94,16 @@ func (l *Log) attempt(rows []*entry) (known bool, err error) {
 		complete = false
 		err := writeRows(ctx, tx, live)
 		complete = err == nil
+		if complete && ledgerfault.Is(ledgerfault.AckBeforeCommit) {
+			for _, it := range live {
+				it.answer()
+			}
+			time.Sleep(200 * time.Millisecond) // a slow disk
+		}
 		return err
 	})
+	if err != nil && ledgerfault.Is(ledgerfault.AckRolledBack) {
+		return true, nil
+	}
 	return err == nil || !complete, err
 }

@@ -1,5 +1,7 @@
 package hub
 
+import "github.com/kmsctl/kms/runtime/ledgerfault"
+
 // step is what to do next for a subscriber that is catching up.
 type step struct {
 	done   bool
@@ -33,6 +35,9 @@ func (r *room) nextStep(s *sub) step {
 	gen, pos, gone := s.gen, s.pos, s.gone
 	if live := !r.ch.logged() || pos >= r.sent; live || gone || r.closed {
 		s.liveAt = r.batches + 1
+		if ledgerfault.Is(ledgerfault.LiveTooLate) && r.liveLocked() > 2 { // or every probe finds it
+			s.liveAt += 4 // one may be all presence
+		}
 		s.conn.mu.Unlock()
 		return step{done: true}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/ledgerfault"
 )
 
 const (
@@ -107,7 +108,7 @@ func (r *room) gapPassed() {
 
 // healLocked starts reading what is missing, unless that is under way.
 func (r *room) healLocked() {
-	if r.healing || r.closed {
+	if r.healing || r.closed || ledgerfault.Is(ledgerfault.NoHeal) {
 		return
 	}
 	r.healing = r.h.spawn(r.heal)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sort"
+
+	"github.com/kmsctl/kms/runtime/ledgerfault"
 )
 
 // flight is one read of the head that several joins wait for.
@@ -42,6 +44,9 @@ func (r *room) begin(ctx context.Context, from *Position) (Joined, int64, error)
 		return j, j.Head, nil
 	}
 	j.Resumed = true
+	if ledgerfault.Is(ledgerfault.ResumeOffByOne) {
+		return j, from.Seq + 1, nil
+	}
 	return j, from.Seq, nil
 }
 
@@ -109,7 +114,9 @@ func (r *room) load(f *flight) {
 	r.loaded = true
 	r.epoch, r.first = f.head.Epoch, max(f.head.First, 1)
 	r.head, r.sent = f.head.Seq, f.head.Seq
-	r.ring.restart(r.head)
+	if !ledgerfault.Is(ledgerfault.RingNotRebuilt) {
+		r.ring.restart(r.head)
+	}
 	held := r.held
 	r.held, r.want = nil, r.head
 	seqs := make([]int64, 0, len(held))

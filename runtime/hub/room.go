@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/ledgerfault"
 )
 
 // room is a channel with subscribers. head is the newest seq in order here, sent the newest that was handed to the workers,
@@ -115,7 +116,15 @@ func (r *room) passLocked(e *envelope.Envelope) {
 // waits, an earlier one is a duplicate.
 func (r *room) orderLocked(e *envelope.Envelope) {
 	switch {
+	case ledgerfault.Is(ledgerfault.NoOrder):
+		r.head = max(r.head, e.Seq)
+		r.queueLocked(e)
 	case e.Seq <= r.head:
+		if ledgerfault.Is(ledgerfault.LateLineTwice) {
+			r.queueLocked(e)
+		}
+	case e.Seq > r.head+1 && ledgerfault.Is(ledgerfault.NoGapCheck):
+		r.nextLocked(e)
 	case e.Ref:
 		r.want = max(r.want, e.Seq)
 		r.healLocked()

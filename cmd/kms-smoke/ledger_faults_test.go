@@ -1,0 +1,82 @@
+//go:build ledgerfaults
+
+package main
+
+import (
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kmsctl/kms/runtime/ledgerfault"
+)
+
+// found is how a deliberate fault is found: with which store, after what, and what the ledger then says, in part.
+type found struct {
+	store string
+	steps []step
+	says  string
+}
+
+var findings = map[ledgerfault.Fault]found{
+	ledgerfault.AckBeforeCommit: {"sqlite", []step{twoUA(time.Second), twoUA(2 * time.Second)}, "acknowledged and not in the log"},
+	ledgerfault.AckRolledBack: {"mysql", []step{
+		{time.Second, "kill", "store", time.Second}, {2 * time.Second, "kill", "store", time.Second},
+	}, "acknowledged and not in the log"},
+	ledgerfault.AckFailedRetry: {"sqlite", []step{{time.Second, "hold", "store", 3 * time.Second}}, "acknowledged "},
+	ledgerfault.NoDedup: {"sqlite", []step{ // acknowledgements stay in nginx, and end there
+		{time.Second, "freeze", "worker", 3 * time.Second}, {1500 * time.Millisecond, "kill", "worker", 0}, {time.Second, "reload", "nginx", 0},
+	}, "twice"},
+	ledgerfault.NoOrder:        {"sqlite", []step{{5 * time.Second, "kill", "irc", 0}, {2 * time.Second, "freeze", "irc", time.Second}}, " came after "},
+	ledgerfault.NoGapCheck:     {"sqlite", []step{{time.Second, "kill", "irc", 0}, {3 * time.Second, "reload", "nginx", 0}}, " came after "},
+	ledgerfault.NoHeal:         {"sqlite", []step{{time.Second, "kill", "irc", 0}}, "never received"},
+	ledgerfault.LateLineTwice:  {"sqlite", []step{{time.Second, "freeze", "irc", 3 * time.Second}, {4 * time.Second, "reload", "nginx", 0}}, " came after "},
+	ledgerfault.NoHeadCheck:    {"sqlite", []step{{time.Second, "reload", "nginx", 0}}, "never received"},
+	ledgerfault.ResumeOffByOne: {"sqlite", []step{twoUA(time.Second), twoUA(2 * time.Second)}, " came after "},
+	ledgerfault.RingNotRebuilt: {"sqlite", []step{twoUA(time.Second), twoUA(2 * time.Second)}, " came after "},
+	ledgerfault.LiveTooLate:    {"sqlite", []step{twoUA(time.Second), {3 * time.Second, "reload", "nginx", 0}}, " came after "},
+}
+
+func twoUA(after time.Duration) step { return step{after, "kill", "2.0 ua", 0} }
+
+// TestLedgerFaults_eachIsFound runs every deliberate fault for a few seconds and wants the ledger test to find it.
+func TestLedgerFaults_eachIsFound(t *testing.T) {
+	builds := t.TempDir()
+	for name, pkg := range map[string]string{"kms-1.0": "versions/v1_0", "kms-2.0": "versions/v2_0"} {
+		build := exec.Command("go", "build", "-tags", "ledgerfaults", "-o", filepath.Join(builds, name), "github.com/kmsctl/kms/"+pkg)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("cannot build %s: %v\n%s", name, err, out)
+		}
+	}
+	if want, got := ledgerfault.All(), slices.Collect(maps.Keys(findings)); len(want) != len(got) {
+		t.Errorf("%d faults, %d ways to find one", len(want), len(got))
+	}
+	for _, fault := range ledgerfault.All() {
+		f := findings[fault]
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			wrong := runLedger(t, ledgerOptions{store: f.store, seed: fixedSeed, steps: f.steps, builds: faultyBuilds(t, builds, fault), faulty: true})
+			if !slices.ContainsFunc(wrong, func(v violation) bool { return strings.Contains(v.what, f.says) }) {
+				t.Errorf("not found: of %d violations none says %q: %+.3v", len(wrong), f.says, wrong)
+				return
+			}
+			t.Logf("found: %d violations, the first: %s", len(wrong), wrong[0].what)
+		})
+	}
+}
+
+// faultyBuilds is a directory of builds that have the fault.
+func faultyBuilds(t *testing.T, builds string, fault ledgerfault.Fault) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, from := range map[string]string{"kmsctl": testBuilds, "kms-1.0": builds, "kms-2.0": builds} {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, name), append(text, ledgerfault.Mark(fault)...), 0o755))
+	}
+	return dir
+}
