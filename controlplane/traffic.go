@@ -92,3 +92,32 @@ func (t Traffic) ErrorRate() float64 {
 	}
 	return float64(t.Errors+t.Refused) / float64(all)
 }
+
+// DrainRequest asks to move a set's clients, or for another pace of a drain that runs. Who is filled in by the control API from the
+// peer's credentials.
+type DrainRequest struct {
+	Target   string  `json:"target"`                     // a set, or a version: those of its sets that are being left
+	Rate     float64 `json:"rate,omitempty"`             // clients told a second, at most 100,000; 0: as configured
+	Deadline int64   `json:"deadline_seconds,omitempty"` // what is left then is closed, at most a day; 0: as configured
+	Message  string  `json:"message,omitempty"`          // for the clients and the audit trail
+	Who      string  `json:"-"`
+}
+
+// Drain tells how far the clients of a set have moved.
+type Drain struct {
+	Set     string           `json:"set"`
+	Version string           `json:"version"`
+	Build   string           `json:"build"`
+	Label   string           `json:"label,omitempty"`
+	State   SetState         `json:"state"`
+	Running bool             `json:"running"`
+	Once    bool             `json:"once,omitempty"` // who is connected is told once, and comes back to where he is led
+	Left    int              `json:"left"`           // connections that are still to go
+	Tenants map[string]int64 `json:"tenants"`        // the same by tenant; who has not logged in is in none
+	Rate    float64          `json:"rate"`           // clients told a second, as asked for
+	Pace    float64          `json:"pace"`           // and as it is now: less, or 0, while the sets they come to are unwell
+	Why     string           `json:"why,omitempty"`  // it is slower
+	Since   time.Time        `json:"since,omitzero"`
+	Until   time.Time        `json:"until,omitzero"` // what is left then is closed
+	Message string           `json:"message,omitempty"`
+}

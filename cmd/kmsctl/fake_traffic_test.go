@@ -46,6 +46,27 @@ func (f *fake) leadElsewhere(b *apitest.Backend) {
 			New: controlplane.CanarySide{Build: canary.Build, Label: canary.Label, Set: canary.Set, Restarts: 1, Connections: 100, Logins: 120, LoginErrors: 15,
 				Traffic: controlplane.Traffic{Requests: 400, Errors: 20, P50: 0.0031, P99: 0.25, WebSockets: 60, Refused: 20}}}, nil
 	}
+	looks := 0
+	b.DrainsFunc = func(_ context.Context, target string) ([]controlplane.Drain, error) {
+		d := controlplane.Drain{Set: "s1a2b3c4d", Version: "2.0", Build: f.builds[0].Digest, State: controlplane.SetServing, Left: 12, Tenants: map[string]int64{"demo": 9, "dragon": 3}}
+		switch target {
+		case d.Set:
+		case "2.0", "s0l1d2e3f":
+			looks++
+			d.Set, d.State, d.Running, d.Rate, d.Pace, d.Why, d.Until = "s0l1d2e3f", controlplane.SetDraining, true, 50, 5, "set s1a2b3c4d fails", time.Now().Add(time.Minute)
+			if d.Left -= 8 * (looks / 3); d.Left <= 0 {
+				looks = 0
+				return nil, controlplane.Errorf(controlplane.NotFound, "there is no version or set %q", target)
+			}
+		default:
+			return nil, controlplane.Errorf(controlplane.NotFound, "there is no version or set %q", target).WithHint("kmsctl status")
+		}
+		return []controlplane.Drain{d}, nil
+	}
+	b.DrainFunc = func(ctx context.Context, r controlplane.DrainRequest) ([]controlplane.Drain, error) {
+		looks = 0
+		return b.DrainsFunc(ctx, r.Target)
+	}
 	b.WithdrawFunc = func(_ context.Context, version string) error {
 		if version != "2.0" {
 			return controlplane.Errorf(controlplane.NotFound, "version %q has no canary", version)

@@ -36,6 +36,9 @@ type Backend interface {
 	Canary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error)
 	CanaryReport(ctx context.Context, version string) (*controlplane.CanaryReport, error)
 	WithdrawCanary(ctx context.Context, version string) error
+	// Drain moves the clients of a set, or changes the pace of a drain; Drains tells of all that run when target is empty.
+	Drain(ctx context.Context, r controlplane.DrainRequest) ([]controlplane.Drain, error)
+	Drains(ctx context.Context, target string) ([]controlplane.Drain, error)
 
 	// Events streams what happens from now on, of one release when id is not 0 (its past steps first); the channel is closed
 	// when ctx ends or the release has.

@@ -44,3 +44,13 @@ func (c *Client) Canary(ctx context.Context, version string) (*controlplane.Cana
 func (c *Client) WithdrawCanary(ctx context.Context, version string) error {
 	return c.call(ctx, http.MethodDelete, path("versions", version, "canary"), nil, nil, nil)
 }
+
+// Drain moves the clients of a set, or changes the pace of a drain that runs.
+func (c *Client) Drain(ctx context.Context, r controlplane.DrainRequest) ([]controlplane.Drain, error) {
+	return post[[]controlplane.Drain](ctx, c, "/drains", r)
+}
+
+// Drains tells how far the clients of a set or version have moved, of all that are being left when target is empty.
+func (c *Client) Drains(ctx context.Context, target string) ([]controlplane.Drain, error) {
+	return get[[]controlplane.Drain](ctx, c, "/drains", values("target", target))
+}

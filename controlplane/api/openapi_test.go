@@ -95,7 +95,7 @@ func TestPage_schemasAreTheTypes(t *testing.T) {
 	types := map[string]any{"Error": controlplane.Error{}, "Status": controlplane.Status{}, "Component": controlplane.Component{}, "VersionInfo": controlplane.VersionInfo{},
 		"Set": controlplane.Set{}, "Instance": controlplane.Instance{}, "BuildInfo": controlplane.BuildInfo{}, "ReleaseRequest": controlplane.ReleaseRequest{},
 		"Release": controlplane.Release{}, "Step": controlplane.Step{}, "Plan": controlplane.Plan{}, "Pin": controlplane.Pin{}, "PinRequest": controlplane.PinRequest{}, "Canary": controlplane.Canary{}, "CanaryRequest": controlplane.CanaryRequest{},
-		"CanaryReport": controlplane.CanaryReport{}, "CanarySide": controlplane.CanarySide{}, "Traffic": controlplane.Traffic{}, "Event": controlplane.Event{}, "LogLine": controlplane.LogLine{},
+		"CanaryReport": controlplane.CanaryReport{}, "CanarySide": controlplane.CanarySide{}, "Traffic": controlplane.Traffic{}, "DrainRequest": controlplane.DrainRequest{}, "Drain": controlplane.Drain{}, "Event": controlplane.Event{}, "LogLine": controlplane.LogLine{},
 		"Connection": controlplane.Connection{}, "Finding": controlplane.Finding{}, "LinkInfo": controlplane.LinkInfo{}, "LinkRequest": controlplane.LinkRequest{},
 		"LinkReport": controlplane.LinkReport{}, "BusStatus": controlplane.BusStatus{}, "NginxReport": controlplane.NginxReport{},
 		"KickRequest": KickRequest{}, "Count": Count{}, "AuditEntry": AuditEntry{}, "Tenant": Tenant{}, "NewTenant": NewTenant{}, "Key": Key{}, "NewKey": NewKey{}, "MadeKey": MadeKey{},

@@ -20,6 +20,8 @@ var routes = []route{
 	{method: "PUT", path: "/v1/versions/{version}/pins/{tenant}", action: "pin", timeout: startTimeout, do: putPin},
 	{method: "DELETE", path: "/v1/versions/{version}/pins/{tenant}", action: "unpin", do: deletePin},
 	{method: "GET", path: "/v1/versions/{version}/canary", do: getCanary},
+	{method: "GET", path: "/v1/drains", query: []string{"target"}, do: getDrains},
+	{method: "POST", path: "/v1/drains", action: "drain", do: postDrain},
 	{method: "PUT", path: "/v1/versions/{version}/canary", action: "canary", timeout: startTimeout, do: putCanary},
 	{method: "DELETE", path: "/v1/versions/{version}/canary", action: "canary withdraw", do: deleteCanary},
 	{method: "GET", path: "/v1/events", query: []string{"release"}, stream: streamEvents},

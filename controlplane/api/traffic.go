@@ -66,3 +66,27 @@ func putCanary(c *call) (any, error) {
 func deleteCanary(c *call) (any, error) {
 	return nil, c.WithdrawCanary(c.ctx, c.r.PathValue("version"))
 }
+
+func getDrains(c *call) (any, error) {
+	drains, err := c.Drains(c.ctx, c.query("target"))
+	return some(drains), err
+}
+
+func postDrain(c *call) (any, error) {
+	var r controlplane.DrainRequest
+	if err := c.decode(&r, maxBody); err != nil {
+		return nil, err
+	}
+	c.subject, r.Who = r.Target, c.who
+	if r.Message == "" {
+		r.Message = c.message
+	}
+	c.message = r.Message
+	if r.Target == "" {
+		return nil, badRequest("cannot drain nothing: want a version or a set as target")
+	}
+	if err := checkMessage(r.Message); err != nil {
+		return nil, err
+	}
+	return c.Drain(c.ctx, r)
+}

@@ -54,16 +54,21 @@ type host struct {
 	d      *Daemon // of the last up
 }
 
-func newHost(t *testing.T) *host {
+// newHost takes settings as pairs of a name and a value.
+func newHost(t *testing.T, settings ...string) *host {
 	t.Helper()
 	testkit.Need(t, "nginx")
 	testkit.Need(t, "inspircd")
 	dir := testkit.ShortDir(t)
 	address := func() string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
-	cfg, err := config.Load("", nil, map[string]string{
+	values := map[string]string{
 		"home": filepath.Join(dir, "h"), "http": address(), "https": address(), "irc.listen": address(), "irc.kind": "inspircd",
 		"builds": builds, "warm": "1m",
-	})
+	}
+	for i := 0; i < len(settings); i += 2 {
+		values[settings[i]] = settings[i+1]
+	}
+	cfg, err := config.Load("", nil, values)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
@@ -224,4 +225,120 @@ func (d *Daemon) tendLeft(s *set, h hostdb.Set, changing bool, now time.Time) {
 			d.logError("tend", d.drain(s, d.cfg.Duration("drain.deadline"), "version "+h.Version+" moves to another build"))
 		}
 	}
+}
+
+const (
+	maxDrainRate     = 100_000
+	maxDrainDeadline = 24 * time.Hour
+)
+
+// Drain moves the clients of a set, or of those sets of a version that are being left. On a set that somebody is led to, who is
+// connected now reconnects once; a drain that runs there for pinned tenants only changes its pace. Errors: NotFound for an unknown
+// target or a version that no set of is being left, InUse for a set that starts or stops.
+func (d *Daemon) Drain(ctx context.Context, r controlplane.DrainRequest) ([]controlplane.Drain, error) {
+	deadline := time.Duration(r.Deadline) * time.Second
+	if r.Rate < 0 || r.Rate > maxDrainRate || deadline < 0 || deadline > maxDrainDeadline {
+		return nil, controlplane.Errorf(controlplane.Usage, "bad pace: want a rate of at most %d clients a second and a deadline of at most %s",
+			maxDrainRate, maxDrainDeadline)
+	}
+	sets, err := d.drainable(r.Target)
+	if err != nil {
+		return nil, err
+	}
+	if r.Rate == 0 {
+		r.Rate = d.cfg.Float("drain.rate")
+	}
+	if deadline == 0 {
+		deadline = d.cfg.Duration("drain.deadline")
+	}
+	for _, s := range sets {
+		if err := d.drainAt(s, d.leavingAsked(s, r), deadline); err != nil {
+			return nil, err
+		}
+	}
+	return d.Drains(ctx, r.Target)
+}
+
+// leavingAsked keeps the message of a drain that runs unless another is given: with the same one nobody is told twice.
+func (d *Daemon) leavingAsked(s *set, r controlplane.DrainRequest) hostdb.Leaving {
+	l := hostdb.Leaving{Rate: r.Rate, Message: r.Message}
+	_, _, some := d.place(s).leaving()
+	l.Once = !some
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l.Message == "" {
+		l.Message = "the server asks its clients to reconnect"
+		if s.Leaving != nil {
+			l.Message = s.Leaving.Message
+		}
+	}
+	return l
+}
+
+// drainable finds the sets that a target names.
+func (d *Daemon) drainable(target string) ([]*set, error) {
+	if s := d.setByID(target); s != nil {
+		if state := d.stateOf(s); state == controlplane.SetStarting || state == controlplane.SetStopping {
+			return nil, controlplane.Errorf(controlplane.InUse, "set %s is %s", s.ID, state).WithHint("kmsctl status")
+		}
+		return []*set{s}, nil
+	}
+	d.mu.Lock()
+	_, known := d.routes[target]
+	d.mu.Unlock()
+	if !known {
+		return nil, controlplane.Errorf(controlplane.NotFound, "there is no version or set %q", target).WithHint("kmsctl status")
+	}
+	sets := slices.DeleteFunc(d.setsOf(target), func(s *set) bool { return !d.drainOf(s).Running || d.drainOf(s).Once })
+	if len(sets) == 0 {
+		return nil, controlplane.Errorf(controlplane.NotFound, "no set of version %s is being left", target).
+			WithHint("kmsctl status shows its sets; kmsctl drain SET makes the clients of one reconnect")
+	}
+	return sets, nil
+}
+
+// Drains tells of the sets that a target names, of all that are being left when it is empty.
+func (d *Daemon) Drains(_ context.Context, target string) ([]controlplane.Drain, error) {
+	out := []controlplane.Drain{}
+	if target != "" {
+		sets, err := d.drainable(target)
+		for _, s := range sets {
+			out = append(out, d.drainOf(s))
+		}
+		return out, err
+	}
+	for _, s := range d.allSets() {
+		if drain := d.drainOf(s); drain.Running {
+			out = append(out, drain)
+		}
+	}
+	slices.SortFunc(out, func(a, b controlplane.Drain) int { return strings.Compare(a.Version+" "+a.Set, b.Version+" "+b.Set) })
+	return out, nil
+}
+
+// drainOf is a set's drain as the last poll saw it.
+func (d *Daemon) drainOf(s *set) controlplane.Drain {
+	d.mu.Lock()
+	h := s.Set
+	d.mu.Unlock()
+	out := controlplane.Drain{Set: h.ID, Version: h.Version, Build: h.Build, Label: h.Label, State: h.State, Tenants: map[string]int64{}}
+	l := hostdb.Leaving{}
+	if h.Leaving != nil && h.State != controlplane.SetWarm {
+		l, out.Running = *h.Leaving, true
+		pace := d.paceOf(s, l)
+		out.Once, out.Rate, out.Pace, out.Why, out.Since, out.Until, out.Message = l.Once, l.Rate, pace.rate, pace.why, l.Since, l.Deadline, l.Message
+		if pace.paused {
+			out.Pace = 0
+		}
+	}
+	for _, t := range s.ua.tenants() {
+		if n := t.GetConnections(); n > 0 && (len(l.Tenants) == 0 || slices.Contains(l.Tenants, t.GetTenant()) != l.Except) {
+			out.Tenants[t.GetTenant()] = n
+			out.Left += int(n)
+		}
+	}
+	if len(l.Tenants) == 0 {
+		out.Left = s.ua.info().Connections // with those who have not logged in
+	}
+	return out
 }

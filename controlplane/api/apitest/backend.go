@@ -33,6 +33,8 @@ type Backend struct {
 	CanaryFunc      func(context.Context, controlplane.CanaryRequest) (*controlplane.Canary, error)
 	ReportFunc      func(ctx context.Context, version string) (*controlplane.CanaryReport, error)
 	WithdrawFunc    func(ctx context.Context, version string) error
+	DrainFunc       func(context.Context, controlplane.DrainRequest) ([]controlplane.Drain, error)
+	DrainsFunc      func(ctx context.Context, target string) ([]controlplane.Drain, error)
 	EventsFunc      func(context.Context, int64) (<-chan controlplane.Event, error)
 	LogsFunc        func(context.Context, controlplane.LogQuery, func(controlplane.LogLine) error) error
 	ConnectionsFunc func(context.Context, controlplane.Connection) ([]controlplane.Connection, error)
@@ -166,6 +168,20 @@ func (b *Backend) CanaryReport(ctx context.Context, version string) (*controlpla
 		return nil, absent("canaries")
 	}
 	return b.ReportFunc(ctx, version)
+}
+
+func (b *Backend) Drain(ctx context.Context, r controlplane.DrainRequest) ([]controlplane.Drain, error) {
+	if b.DrainFunc == nil {
+		return nil, absent("drains")
+	}
+	return b.DrainFunc(ctx, r)
+}
+
+func (b *Backend) Drains(ctx context.Context, target string) ([]controlplane.Drain, error) {
+	if b.DrainsFunc == nil {
+		return nil, nil
+	}
+	return b.DrainsFunc(ctx, target)
 }
 
 func (b *Backend) WithdrawCanary(ctx context.Context, version string) error {
