@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"time"
 )
 
 // writer turns what is queued into lines. Its own goroutine alone uses it, except lastPing.
@@ -12,8 +13,9 @@ type writer struct {
 	s        *session
 	seal     *sealer
 	lastPing atomic.Int64
-	buf      []byte // lines not yet written
-	since    int    // bytes since the last barrier
+	last     time.Time // when the last round began
+	buf      []byte    // lines not yet written
+	since    int       // bytes since the last barrier
 	barriers int
 	long     bool // the server takes longer lines than IRC's own
 	asked    bool // whether our channels are joined is asked
@@ -47,6 +49,7 @@ func (w *writer) run() error {
 			return nil
 		case <-w.s.n.wake:
 		}
+		w.gather()
 		todo := w.take()
 		if err := w.round(&todo); err != nil {
 			return err
@@ -55,6 +58,18 @@ func (w *writer) run() error {
 			return nil
 		}
 	}
+}
+
+// pace is how long after a round the next one begins at the earliest; the first after a quiet moment begins at once. Without it
+// each message of a busy process would be a write here and a wake-up of the IRC server and of everybody who listens.
+const pace = 4 * time.Millisecond
+
+// gather waits until a round may begin.
+func (w *writer) gather() {
+	if wait := pace - time.Since(w.last); wait > 0 {
+		time.Sleep(wait)
+	}
+	w.last = time.Now()
 }
 
 // take empties the network's queues. The batch's memory goes back and forth between the two.

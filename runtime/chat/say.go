@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/hub"
 	"github.com/kmsctl/kms/runtime/ledgerfault"
 	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/runtime/store"
@@ -62,13 +63,13 @@ func (s *Service) Say(sess Session, r SayRequest, done func(chatlog.Receipt, err
 		s.refuse(e, ch, r, err, done)
 		return
 	}
-	s.acceptOnce(key, ch, line, answer)
+	s.acceptOnce(key, sess.Conn(), ch, line, answer)
 }
 
 // acceptOnce is accept for a message that may come again.
-func (s *Service) acceptOnce(key messageKey, ch *store.Channel, line *envelope.Envelope, done func(chatlog.Receipt, error)) {
+func (s *Service) acceptOnce(key messageKey, from *hub.Conn, ch *store.Channel, line *envelope.Envelope, done func(chatlog.Receipt, error)) {
 	s.recent.begin(key)
-	s.accept(ch, line, func(receipt chatlog.Receipt, err error) {
+	s.accept(from, ch, line, func(receipt chatlog.Receipt, err error) {
 		done(receipt, err)
 		s.recent.finish(key, receipt, err)
 	})
@@ -82,7 +83,7 @@ func (s *Service) sayOnce(e *entry, ch *store.Channel, r SayRequest, done func(c
 		s.answer(done, chatlog.Receipt{}, err)
 		return
 	}
-	s.accept(ch, line, func(receipt chatlog.Receipt, err error) { s.answer(done, receipt, err) })
+	s.accept(e.sess.Conn(), ch, line, func(receipt chatlog.Receipt, err error) { s.answer(done, receipt, err) })
 }
 
 // checkForm looks at what needs no knowledge of anybody.
@@ -136,13 +137,12 @@ func (s *Service) check(e *entry, ch *store.Channel, r SayRequest) (*envelope.En
 	return line, nil
 }
 
-// accept sends an allowed message on its way: committed, then acknowledged, then published and delivered.
-func (s *Service) accept(ch *store.Channel, line *envelope.Envelope, done func(chatlog.Receipt, error)) {
+// accept sends an allowed message on its way: committed, then acknowledged, then published and delivered. from is the sender's
+// connection, nil if it has none.
+func (s *Service) accept(from *hub.Conn, ch *store.Channel, line *envelope.Envelope, done func(chatlog.Receipt, error)) {
 	s.pending.Add(1)
 	if ch.History == historyNone {
-		line.At = time.Now().UnixMilli()
-		done(chatlog.Receipt{ID: line.ID, At: line.At}, nil)
-		s.spread(line)
+		s.pass(from, line, done)
 		s.pending.Add(-1)
 		return
 	}
@@ -153,6 +153,17 @@ func (s *Service) accept(ch *store.Channel, line *envelope.Envelope, done func(c
 		}
 		s.pending.Add(-1)
 	})
+}
+
+// pass is accept where there is no log. The answer and the sender's own copy leave in one write.
+func (s *Service) pass(from *hub.Conn, line *envelope.Envelope, done func(chatlog.Receipt, error)) {
+	if from != nil {
+		from.Cork()
+		defer from.UncorkLater()
+	}
+	line.At = time.Now().UnixMilli()
+	done(chatlog.Receipt{ID: line.ID, At: line.At}, nil)
+	s.spread(line)
 }
 
 func (s *Service) spread(line *envelope.Envelope) {
@@ -246,7 +257,7 @@ func (s *Service) System(ctx context.Context, tenant, channel, id, user, name, t
 	got := make(chan result, 1)
 	done := func(r chatlog.Receipt, err error) { got <- result{r, err} }
 	if key := (messageKey{ch.PK, user, id}); !s.recent.seen(key, done) {
-		s.acceptOnce(key, ch, line, done)
+		s.acceptOnce(key, nil, ch, line, done)
 	}
 	select {
 	case r := <-got:

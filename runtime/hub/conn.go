@@ -24,7 +24,7 @@ type Conn struct {
 	ws      *websocket.Conn
 	nc      net.Conn
 	raw     syscall.RawConn          // nil where the transport has none: then the drainer writes everything
-	writeFD func(fd uintptr) bool    // made once, so that a delivery allocates nothing
+	writeFD func(fd uintptr)         // made once, so that a delivery allocates nothing
 	message *bytes.Buffer            // of the last Read, from messages
 	done    chan struct{}            // closed together with nc
 	slot    int                      // in hub.conns, under hub.connsMu
@@ -42,6 +42,8 @@ type Conn struct {
 	queued   int         // its bytes, with those that the drainer is writing
 	draining bool
 	progress int64 // hub clock when the drainer last got something out
+	corked   bool
+	held     []byte // what was put in since Cork
 	sent     uint64
 	closed   *CloseError // what Close was called with
 	subs     []*sub
@@ -262,7 +264,7 @@ func (c *Conn) kill() {
 		return
 	}
 	c.state = connClosed
-	c.queue, c.parked = nil, nil
+	c.queue, c.parked, c.held = nil, nil, nil
 	c.mu.Unlock()
 	_ = c.nc.Close() // nothing to do about a socket that does not close
 	c.hub.forget(c)

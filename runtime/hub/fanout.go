@@ -40,7 +40,7 @@ func (r *room) fanOut() {
 	}
 	b.left.Store(int32(max(1, (len(b.subs)+chunkSubs-1)/chunkSubs)))
 	for lo := chunkSubs; lo < len(b.subs); lo += chunkSubs {
-		r.h.work.push(task{batch: b, lo: lo, hi: min(lo+chunkSubs, len(b.subs))})
+		r.h.work.pushNow(task{batch: b, lo: lo, hi: min(lo+chunkSubs, len(b.subs))})
 	}
 	b.write(0, min(chunkSubs, len(b.subs)))
 }

@@ -47,6 +47,7 @@ type Options struct {
 	IdleTimeout  time.Duration // and closed when it stays silent for this long: 75 s
 	CloseTimeout time.Duration // from a close frame to the end of the connection: 5 s
 	SweepEvery   time.Duration // how exact the three above are: 1 s
+	Pace         time.Duration // from the beginning of one burst of fan-out to that of the next: 4 ms
 	Workers      int           // fan-out workers: one per core
 }
 
@@ -61,7 +62,7 @@ func (o *Options) setDefaults() {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&o.GapWait, 100 * time.Millisecond}, {&o.Tick, 50 * time.Millisecond},
+		{&o.GapWait, 100 * time.Millisecond}, {&o.Tick, 50 * time.Millisecond}, {&o.Pace, 4 * time.Millisecond},
 		{&o.PingInterval, 30 * time.Second}, {&o.IdleTimeout, 75 * time.Second},
 		{&o.CloseTimeout, 5 * time.Second}, {&o.SweepEvery, time.Second},
 	} {
@@ -128,8 +129,10 @@ type Hub struct {
 	mu    sync.RWMutex
 	rooms map[roomKey]*room
 
-	connsMu sync.Mutex
-	conns   []*Conn
+	connsMu  sync.Mutex
+	conns    []*Conn
+	upgrades atomic.Uint64 // connections that ever were
+	rush     rush          // the sweeper's
 
 	reads chan struct{} // bounds log reads in flight
 
@@ -153,7 +156,7 @@ func New(o Options) *Hub {
 	h := &Hub{o: o, rooms: make(map[roomKey]*room), reads: make(chan struct{}, maxReads)}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.clock.Store(time.Now().UnixMilli())
-	h.work.init()
+	h.work.init(o.Pace)
 	for range o.Workers {
 		h.spawn(h.runWorker)
 	}

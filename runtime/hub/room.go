@@ -213,10 +213,18 @@ func (r *room) countLocked(now time.Time) {
 	r.lastMsg = now
 }
 
+// A room gathers for tickPerRate for each message a second, and for crowd receivers; more of them, and it gathers for longer.
+const (
+	tickPerRate = 120 * time.Microsecond
+	crowd       = 1000
+)
+
 // tickLocked is how long after the last batch the next one waits for company: nothing in a room where no company is to be
-// expected within that time, then in proportion to the rate. 100 a second gather for 20 ms, 250 and more for 50 ms.
+// expected within that time, then in proportion to what there is to write. Before up to a thousand receivers 100 messages a second
+// gather for 12 ms and 417 for 50; before 5,000, 50 gather for 30 ms.
 func (r *room) tickLocked() time.Duration {
-	tick := min(time.Duration(r.rate*float64(200*time.Microsecond)), r.h.o.Tick)
+	load := r.rate * max(1, float64(r.liveLocked())/crowd)
+	tick := min(time.Duration(load*float64(tickPerRate)), r.h.o.Tick)
 	if r.rate*tick.Seconds() < 1 {
 		return 0
 	}

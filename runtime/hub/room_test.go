@@ -209,17 +209,17 @@ func TestDeliver_coalescesOnlyInBusyRooms(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		for range 30 { // fifty a second, in pairs: no company to wait for
+		for range 30 { // fifty a second, in pairs: no company to wait for beyond the pace
 			for range 2 {
 				seq++
 				h.Deliver(say(seq))
-				time.Sleep(time.Millisecond)
+				time.Sleep(4 * time.Millisecond)
 				synctest.Wait()
 				if got := rec.got(); len(got) != int(seq) {
 					t.Fatalf("%d messages out after %d", len(got), seq)
 				}
 			}
-			time.Sleep(38 * time.Millisecond)
+			time.Sleep(32 * time.Millisecond)
 		}
 		quiet := h.Stats().Batches
 		for range 1000 { // a thousand a second: gathered, none longer than the tick

@@ -1,6 +1,9 @@
 package hub
 
-import "time"
+import (
+	"runtime/debug"
+	"time"
+)
 
 var pingFrame = []byte{opPing, 0}
 
@@ -19,7 +22,34 @@ func (h *Hub) runSweeper() {
 		case now := <-tick.C:
 			h.clock.Store(now.UnixMilli())
 			h.sweep(now, chunk)
+			h.tidy()
 		}
+	}
+}
+
+// A rush of at least this many connections is tidied up after, once this many sweeps have seen no new one.
+const (
+	rushConns  = 1000
+	rushSweeps = 3
+)
+
+// rush is the sweeper's view of how many connections come.
+type rush struct {
+	seen, tidied uint64 // of Hub.upgrades
+	quiet        int
+}
+
+// tidy has the memory collected that a rush of logins has left behind: an idle process makes no garbage, so the collector would not
+// come for two minutes, and until then the garbage counts as much as the connections.
+func (h *Hub) tidy() {
+	r, came := &h.rush, h.upgrades.Load()
+	if came != r.seen {
+		r.seen, r.quiet = came, 0
+		return
+	}
+	if r.quiet++; r.quiet == rushSweeps && came-r.tidied >= rushConns {
+		r.tidied = came
+		h.spawn(debug.FreeOSMemory)
 	}
 }
 

@@ -126,6 +126,7 @@ func (h *Hub) remember(c *Conn) bool {
 	defer h.connsMu.Unlock()
 	c.slot = len(h.conns)
 	h.conns = append(h.conns, c)
+	h.upgrades.Add(1)
 	return true
 }
 

@@ -1,41 +1,108 @@
 package hub
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
-// task is a room to cut a batch from or, with one, a chunk of its receivers.
+// task is a room to cut a batch from; with a batch, a chunk of its receivers; or a connection to uncork.
 type task struct {
 	room   *room
 	batch  *batch
 	lo, hi int
+	corked *Conn
 }
 
-// workQueue feeds the workers. It has no bound of its own: a room stands in it once, a batch with its chunks.
+// workQueue feeds the workers, in bursts: whoever has emptied it lies down for the rest of the pace before anybody waits to be
+// woken. What comes meanwhile needs no wake-up, here or at a reader who is up already, and that is most of what a delivery costs in
+// channels too small to coalesce. After a quiet moment the first task is taken at once.
+//
+// It has no bound of its own: a room stands in it once, a batch with its chunks, a connection once for each message it has sent.
 type workQueue struct {
-	mu     sync.Mutex
-	ready  sync.Cond
-	tasks  []task
-	head   int
-	closed bool
+	pace time.Duration
+
+	mu      sync.Mutex
+	ready   sync.Cond
+	tasks   []task
+	head    int
+	closed  bool
+	began   time.Time // of the burst
+	burst   bool      // tasks were taken since began
+	resting bool      // a worker lies down for the rest of the pace
+	working int       // workers that are doing a task
+	asleep  int       // workers that wait for ready and have not been told
 }
 
-func (q *workQueue) init() { q.ready.L = &q.mu }
+// backlog is how many tasks wait before one more worker is woken for them.
+const backlog = 16
 
+func (q *workQueue) init(pace time.Duration) { q.ready.L, q.pace = &q.mu, pace }
+
+// push adds a task that may wait for the pace.
 func (q *workQueue) push(t task) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.tasks = append(q.tasks, t)
-	q.mu.Unlock()
-	q.ready.Signal()
+	if q.working == 0 && !q.resting || len(q.tasks)-q.head > backlog {
+		q.wakeLocked()
+	}
 }
 
-func (q *workQueue) pop() (task, bool) {
+// pushNow adds a task for whoever is free.
+func (q *workQueue) pushNow(t task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.tasks = append(q.tasks, t)
+	q.wakeLocked()
+}
+
+func (q *workQueue) wakeLocked() {
+	if q.asleep > 0 {
+		q.asleep--
+		q.working++ // it will be in a moment
+		q.ready.Signal()
+	}
+}
+
+// pop returns the next task; first says that the worker has done none yet.
+func (q *workQueue) pop(first bool) (task, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if first {
+		q.working++
+	}
 	for q.head == len(q.tasks) {
 		q.tasks, q.head = q.tasks[:0], 0
-		if q.closed {
+		q.working--
+		switch {
+		case q.closed:
 			return task{}, false
+		case q.burst && !q.resting:
+			q.restLocked()
+		default:
+			q.asleep++
+			q.ready.Wait()
 		}
-		q.ready.Wait()
+	}
+	return q.takeLocked(), true
+}
+
+// restLocked sleeps until the next burst may begin.
+func (q *workQueue) restLocked() {
+	q.burst = false
+	if rest := q.pace - time.Since(q.began); rest > 0 {
+		q.resting = true
+		q.mu.Unlock()
+		time.Sleep(rest)
+		q.mu.Lock()
+		q.resting = false
+	}
+	q.working++
+}
+
+func (q *workQueue) takeLocked() task {
+	if !q.burst {
+		q.burst, q.began = true, time.Now()
 	}
 	t := q.tasks[q.head]
 	q.tasks[q.head] = task{}
@@ -45,22 +112,26 @@ func (q *workQueue) pop() (task, bool) {
 		clear(q.tasks[n:])
 		q.tasks, q.head = q.tasks[:n], 0
 	}
-	return t, true
+	return t
 }
 
 func (q *workQueue) close() {
 	q.mu.Lock()
 	q.closed = true
+	q.working += q.asleep
+	q.asleep = 0
 	q.mu.Unlock()
 	q.ready.Broadcast()
 }
 
 func (h *Hub) runWorker() {
-	for {
-		t, ok := h.work.pop()
+	for first := true; ; first = false {
+		t, ok := h.work.pop(first)
 		switch {
 		case !ok:
 			return
+		case t.corked != nil:
+			t.corked.Uncork()
 		case t.batch != nil:
 			t.batch.write(t.lo, t.hi)
 		default:

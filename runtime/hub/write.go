@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"sync"
 	"syscall"
+	"unsafe"
 )
 
 // drainBytes is how much the drainer takes at a time, so that Pending tells the truth while it works.
@@ -65,10 +67,68 @@ func (c *Conn) control(p []byte) bool {
 	return err == nil
 }
 
+// Cork holds back what is sent until Uncork or UncorkLater, so that an acknowledgement and what it acknowledges go out in one
+// write. The caller must not wait for anything in between.
+func (c *Conn) Cork() {
+	c.mu.Lock()
+	c.corked = true
+	c.mu.Unlock()
+}
+
+// UncorkLater uncorks with the next burst of fan-out, behind what was delivered by now: within Options.Pace.
+func (c *Conn) UncorkLater() { c.hub.work.push(task{corked: c}) }
+
+// Uncork sends what Cork held back.
+func (c *Conn) Uncork() {
+	c.mu.Lock()
+	held := c.held
+	c.corked, c.held = false, nil
+	var err error
+	if len(held) > 0 && c.state != connClosed {
+		err = c.writeLocked(held, false)
+	}
+	c.mu.Unlock()
+	c.settle(false, err)
+	if cap(held) > 0 && cap(held) <= maxHeldBytes {
+		helds.Put(&held)
+	}
+}
+
+// helds keeps the memory of what was held back. More than maxHeldBytes is not held back.
+var helds = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxHeldBytes = 8 << 10
+
+// holdLocked takes p if the connection is corked and nothing waits already.
+func (c *Conn) holdLocked(p []byte) bool {
+	if !c.corked || c.draining || len(c.held)+len(p) > maxHeldBytes {
+		return false
+	}
+	if c.held == nil {
+		c.held = (*helds.Get().(*[]byte))[:0]
+	}
+	c.held = append(c.held, p...)
+	return true
+}
+
 // putLocked is the one way by which bytes enter the line. With shared the slice is never written to again by anybody and
 // may be kept; else what cannot be written now is copied.
 func (c *Conn) putLocked(p []byte, shared bool) error {
 	c.sent += uint64(len(p))
+	if c.holdLocked(p) {
+		return nil
+	}
+	if len(c.held) > 0 { // it comes first
+		held := c.held
+		c.held = nil
+		if err := c.writeLocked(held, true); err != nil {
+			return err
+		}
+	}
+	return c.writeLocked(p, shared)
+}
+
+func (c *Conn) writeLocked(p []byte, shared bool) error {
 	if !c.draining && len(c.queue) == 0 && c.raw != nil {
 		n, err := c.writeNow(p)
 		if err != nil {
@@ -94,10 +154,10 @@ func (c *Conn) putLocked(p []byte, shared bool) error {
 }
 
 // writeNow writes what the socket takes at once. RawConn pins the descriptor: a number kept aside may be somebody else's
-// connection by now. It would wait for a drainer's write in progress, so it is only called without one.
+// connection by now. Control pins as Write does, without its lock against other writers, who are kept apart by mu and draining.
 func (c *Conn) writeNow(p []byte) (int, error) {
 	c.out, c.outN, c.outErr = p, 0, nil
-	err := c.raw.Write(c.writeFD)
+	err := c.raw.Control(c.writeFD)
 	c.out = nil
 	if err == nil {
 		err = c.outErr
@@ -105,23 +165,31 @@ func (c *Conn) writeNow(p []byte) (int, error) {
 	return c.outN, err
 }
 
-// writeOnce is called with the descriptor. It always reports true: waiting for the socket is the drainer's business.
-func (c *Conn) writeOnce(fd uintptr) bool {
+// writeOnce is called with the descriptor. Waiting for the socket is the drainer's business.
+func (c *Conn) writeOnce(fd uintptr) {
 	for {
-		n, err := syscall.Write(int(fd), c.out)
+		n, err := sendNow(fd, c.out)
 		switch {
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
-		case err != nil:
+		case err != 0:
 			c.outErr = err
 		case n == 0:
 			c.outErr = io.ErrUnexpectedEOF
 		default:
 			c.outN = n
 		}
-		return true
+		return
 	}
+}
+
+// sendNow is send(2), which with MSG_DONTWAIT never waits: the scheduler need not be told of it, as syscall.Write would, and so
+// does not take the processor away in the middle of a fan-out. p is not empty.
+func sendNow(fd uintptr, p []byte) (int, syscall.Errno) {
+	n, _, err := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+	return int(n), err
 }
 
 // drain empties the queue with blocking writes, then lets the channels catch up that were held back, and is gone.

@@ -21,7 +21,8 @@ type session struct {
 	remote   string
 	since    time.Time
 	identity chat.Identity
-	bad      int // frames in a row that made no sense
+	bad      int  // frames in a row that made no sense
+	grown    bool // the reader's stack is larger than reading needs
 
 	mu       sync.Mutex
 	calm     sync.Cond // on mu: inFlight fell
@@ -38,22 +39,25 @@ type end struct {
 	reason string
 }
 
-// run reads until the connection ends.
+// run reads until the connection ends. The database makes a goroutine's stack grow to some 16 KiB, which it would keep while the
+// client is idle: whoever has asked it leaves the reading to a new goroutine, whose stack is small.
 func (c *session) run() {
-	defer c.srv.wg.Done()
-	defer c.gone()
-	for {
+	for !c.grown {
 		frame, err := c.conn.Read()
 		if err != nil {
 			c.srv.counters.countClose(err)
+			c.gone()
 			return
 		}
 		c.srv.counters.frames.Add(1)
 		if !c.frame(frame) {
 			c.waitClosed()
+			c.gone()
 			return
 		}
 	}
+	c.grown = false
+	go c.run() // enter has counted the session in wg, and gone ends that
 }
 
 // waitClosed reads on without looking, so that a client that is still sending gets to see the close frame and not a reset.
@@ -68,6 +72,7 @@ func (c *session) waitClosed() {
 
 // gone runs once, when the reader has ended for whatever reason.
 func (c *session) gone() {
+	defer c.srv.wg.Done()
 	c.srv.leave(c)
 	c.mu.Lock()
 	attached := c.attached

@@ -1,0 +1,87 @@
+package hub
+
+import (
+	"bytes"
+	"syscall"
+	"testing"
+)
+
+// corkable returns a connection over a socket pair and the descriptor of its far end, which does not block.
+func corkable(t *testing.T) (*Conn, int) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := New(Options{Codec: lineCodec{}, Log: newFakeLog(0)})
+	c := newConn(h, fileConn(t, fds[0]))
+	t.Cleanup(func() {
+		c.kill()
+		h.Close()
+		syscall.Close(fds[1])
+	})
+	return c, fds[1]
+}
+
+// readOnce returns what one read gives, nothing if there is nothing.
+func readOnce(t *testing.T, fd int) []byte {
+	t.Helper()
+	buf := make([]byte, 2*maxHeldBytes)
+	n, err := syscall.Read(fd, buf)
+	if err == syscall.EAGAIN {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return buf[:n]
+}
+
+func TestCork_sendsAllAtOnceAndInOrder(t *testing.T) {
+	c, far := corkable(t)
+	c.Cork()
+	c.Send(AppendText(nil, []byte("one")))
+	c.Send(AppendText(nil, []byte("two")))
+	if got := readOnce(t, far); got != nil {
+		t.Fatalf("%q is out of a corked connection", got)
+	}
+	c.Uncork()
+	want := AppendText(AppendText(nil, []byte("one")), []byte("two"))
+	if got := readOnce(t, far); !bytes.Equal(got, want) {
+		t.Fatalf("one read gives %q, want %q", got, want)
+	}
+	c.Send(AppendText(nil, []byte("three")))
+	if got := readOnce(t, far); !bytes.Equal(got, AppendText(nil, []byte("three"))) {
+		t.Fatalf("after the uncorking comes %q", got)
+	}
+}
+
+func TestCork_holdsNoMoreThanItsBound(t *testing.T) {
+	c, far := corkable(t)
+	first, large := AppendText(nil, []byte("first")), AppendText(nil, bytes.Repeat([]byte("x"), maxHeldBytes))
+	c.Cork()
+	c.Send(first)
+	c.Send(large)
+	want := append(bytes.Clone(first), large...)
+	var got []byte
+	for len(got) < len(want) {
+		got = append(got, readOnce(t, far)...)
+	}
+	if !bytes.Equal(got, want) {
+		t.Fatal("what was held back did not come before what was too much to hold")
+	}
+	c.Uncork()
+}
+
+func TestCork_closeComesLast(t *testing.T) {
+	c, far := corkable(t)
+	c.Cork()
+	c.Send(AppendText(nil, []byte("bye")))
+	c.Close(CloseNormal, "")
+	c.Send(AppendText(nil, []byte("too late")))
+	c.Uncork()
+	want := appendClose(AppendText(nil, []byte("bye")), CloseNormal, "")
+	if got := readOnce(t, far); !bytes.Equal(got, want) {
+		t.Fatalf("%q, want %q", got, want)
+	}
+}
