@@ -83,14 +83,20 @@ func (c *crowd) close() {
 
 func (c *crowd) clock() int64 { return int64(time.Since(c.began)) }
 
-// connecting is how many handshakes are under way at a time.
-const connecting = 32
+// How many handshakes, and how many logins, are under way at a time.
+const (
+	connecting = 32
+	knocking   = 128
+)
 
 // join connects the users from lo to hi and waits until each is in its channel.
 func (c *crowd) join(ctx context.Context, lo, hi int) error {
 	var g errgroup.Group
 	g.SetLimit(connecting)
 	for user := lo; user < hi && ctx.Err() == nil; user++ {
+		if err := c.awaitReady(ctx, int64(user-knocking)); err != nil {
+			return errors.Join(err, g.Wait())
+		}
 		g.Go(func() error { return c.connect(user, user%c.channels) })
 	}
 	if err := g.Wait(); err != nil {

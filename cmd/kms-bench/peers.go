@@ -86,6 +86,7 @@ func startPeer(ctx context.Context, name string, command func(*peer) (*exec.Cmd,
 	if p.cmd, err = command(p); err == nil {
 		p.cmd.Stderr = &p.stderr
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		p.cmd.WaitDelay = time.Second // should a worker that lives on hold the pipe
 		err = p.cmd.Start()
 	}
 	if err != nil {
@@ -136,8 +137,8 @@ func (p *peer) close() {
 	select {
 	case <-p.ended:
 	case <-time.After(5 * time.Second):
-		for _, pid := range append(childrenOf(p.cmd.Process.Pid), p.cmd.Process.Pid) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+		for _, pid := range p.pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is what we want
 		}
 		<-p.ended
 	}
