@@ -181,7 +181,8 @@ func TestNGWords_whatNobodyUsesIsNotRead(t *testing.T) {
 
 func TestNGWords_scopesDecideWhatAListJudges(t *testing.T) {
 	s := newShelf()
-	s.put("demo", "default", alone, "everywhere", "reject")
+	s.put("demo", "default", including("guilds"), "everywhere", "reject")
+	s.put(store.NGBase, "guilds", store.NGSettings{Scopes: []string{"guild"}}, "traitor", "reject")
 	s.put("demo", "worlds", store.NGSettings{Scopes: []string{"world"}, Include: []string{"base"}}, "loud", "mask")
 	s.put("demo", "names", store.NGSettings{Scopes: []string{"name", "guild"}, Include: []string{}}, "king", "reject")
 	s.put("demo", "newer", store.NGSettings{Scopes: []string{"party"}, Include: []string{}}, "future", "flag")
@@ -193,6 +194,7 @@ func TestNGWords_scopesDecideWhatAListJudges(t *testing.T) {
 		{"loudest", "", "", "", "", ""},
 		{"king", "", "reject", "", "reject", "reject"},
 		{"based", "reject", "", "", "", "reject"}, // both lists' scopes count
+		{"traitor", "", "reject", "", "", "reject"},
 		{"future", "flag", "flag", "flag", "flag", "flag"},
 		{"hello", "", "", "", "", ""},
 	} {
@@ -233,6 +235,16 @@ func TestNGWords_baseListIsCompiledOnceAndReachesAllWhoIncludeIt(t *testing.T) {
 	w.changed("t1", "default")
 	w.becomes(t, "t1", "world", "two", "")
 	w.becomes(t, "t2", "world", "two", "mask")
+	for i := range 20 {
+		s.put(fmt.Sprint("t", i), "default", alone, "x", "reject")
+		w.changed(fmt.Sprint("t", i), "default")
+		w.becomes(t, fmt.Sprint("t", i), "world", "two", "")
+	}
+	w.changed(store.NGBase, "base")
+	w.close()
+	if n := s.reads(store.NGBase, "base"); n != 2 || w.lists[listKey{store.NGBase, "base"}] != nil {
+		t.Errorf("a base list that nobody includes any more is kept, and was read %d times", n)
+	}
 }
 
 func TestNGWords_shippedAllowListsJudgeAlong(t *testing.T) {
@@ -285,6 +297,11 @@ func TestNGWords_newAndDeletedLists(t *testing.T) {
 	s.remove("demo", "more")
 	w.changed("demo", "more")
 	w.becomes(t, "demo", "world", "two", "")
+	eventually(t, within, "the deleted list to be forgotten", func() bool {
+		w.mu.RLock()
+		defer w.mu.RUnlock()
+		return len(w.lists) == 1
+	})
 	s.put("demo", "more", alone, "three", "reject")
 	w.changed("demo", "more")
 	w.becomes(t, "demo", "world", "three", "reject")
@@ -413,6 +430,8 @@ func TestNGWords_hugeListsHoldUpNoSmallOnes(t *testing.T) {
 	s.held = "huge"
 	w := testWords(t, s)
 	s.hold.Lock()
+	release := sync.OnceFunc(s.hold.Unlock)
+	t.Cleanup(release)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range 2 * largeCompilers {
@@ -420,7 +439,7 @@ func TestNGWords_hugeListsHoldUpNoSmallOnes(t *testing.T) {
 	}
 	eventually(t, within, "the slots to be taken", func() bool { return len(w.large) == largeCompilers })
 	w.becomes(t, "demo", "world", "one", "reject")
-	s.hold.Unlock()
+	release()
 	eventually(t, within, "all huge lists to be read", func() bool {
 		w.mu.RLock()
 		defer w.mu.RUnlock()
