@@ -199,12 +199,12 @@ func (f *ngFile) readCSV(text []byte) error {
 
 func (f *ngFile) addRecord(r *csv.Reader, record []string, columns map[string]int) {
 	line, _ := r.FieldPos(0)
-	if len(record) > len(columns) {
+	switch {
+	case strings.Join(record, "") == "":
+		return // spreadsheets leave lines of commas
+	case len(record) > len(columns):
 		f.complain(line, "%d fields where the header has %d; a word with a comma wants quotes", len(record), len(columns))
 		return
-	}
-	if len(strings.Join(record, "")) == 0 {
-		return // spreadsheets leave lines of commas
 	}
 	field := func(name string) string {
 		if i, ok := columns[name]; ok && i < len(record) {

@@ -61,7 +61,7 @@ func (c *cli) setList(ctx context.Context, k *api.Client, tenant, list string, g
 	}
 	settings := mergeSettings(now.Settings, given)
 	if tenant == store.NGBase {
-		settings.Include = slices.Concat([]string{}, given.Include) // the API says that a base list includes nothing
+		settings.Include = append([]string{}, given.Include...) // the API says that a base list includes nothing
 	}
 	done, err := k.ChangeNGList(ctx, tenant, list, api.NGChange{Base: &now.Revision, Settings: &settings})
 	if err != nil {
