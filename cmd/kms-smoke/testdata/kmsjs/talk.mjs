@@ -11,19 +11,29 @@ const print = (value) => process.stdout.write(JSON.stringify(value) + "\n");
 const unasked = []; // connections that ended although we had no replacement
 let sockets = 0;
 
+const lagMs = 300; // of what a replacement says: so long both connections tell the same
+
 // A WebSocket that knows whether it may go: not while it is the last one that was subscribed to everything.
 function watched(who) {
   return class extends WebSocket {
+    onmessage = null; // ours, instead of those of ws
+    onclose = null;
+
     constructor(url) {
       super(url);
       sockets++;
+      const lag = who.current ? lagMs : 0;
       const left = new Set([channel, shout]);
-      this.addEventListener("message", ({ data }) => {
-        const before = left.size;
-        for (const op of JSON.parse(data)) if (op.op === "subbed") left.delete(op.ch);
-        if (before > 0 && left.size === 0) who.current = this;
-      });
-      this.addEventListener("close", ({ code }) => this.#goes(`${code}`));
+      this.addEventListener("message", ({ data }) => setTimeout(() => {
+        for (const op of JSON.parse(data)) {
+          if (op.op === "subbed" && left.delete(op.ch) && left.size === 0) who.current = this;
+        }
+        this.onmessage?.({ data });
+      }, lag));
+      this.addEventListener("close", ({ code, reason }) => setTimeout(() => {
+        this.#goes(`${code}`);
+        this.onclose?.({ code, reason });
+      }, lag));
     }
 
     close(code) {
