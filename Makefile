@@ -5,7 +5,7 @@ LABEL    := $(shell git describe --always --dirty --tags 2>/dev/null || echo unk
 VERSIONS := 1.0 2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint bench smoke fuzz generate clean
+.PHONY: help build run test race lint bench bench-log smoke fuzz generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,8 +13,8 @@ help: ## list the targets
 build: $(VERSIONS:%=bin/kms-%) bin/kmsctl ## build kmsctl and the server versions into bin/
 
 # Go knows best what changed, so these always ask it.
-.PHONY: bin/kmsctl bin/kms-smoke bin/kms-bench $(VERSIONS:%=bin/kms-%)
-bin/kmsctl bin/kms-smoke bin/kms-bench: bin/%:
+.PHONY: bin/kmsctl bin/kms-smoke bin/kms-bench bin/kms-bench-log $(VERSIONS:%=bin/kms-%)
+bin/kmsctl bin/kms-smoke bin/kms-bench bin/kms-bench-log: bin/%:
 	@$(GO) build -ldflags "-X main.binaryVersion=$(LABEL)" -o $@ ./cmd/$*
 $(VERSIONS:%=bin/kms-%): bin/kms-%:
 	@$(GO) build -ldflags "-X main.label=$*.0+$(LABEL)" -o $@ ./versions/v$(subst .,_,$*)
@@ -39,6 +39,10 @@ bench: build bin/kms-bench ## a whole KMS beside a bare floor, Nchan and tornado
 	@.ci/install bench
 	@code=0; bin/kms-bench --builds bin --only "$(BENCH)" $(BENCH_FLAGS) || code=1; \
 	$(GO) test -run '^$$' -bench . -benchmem ./runtime/... ./versions/... || code=1; exit $$code
+
+bench-log: build bin/kms-bench-log ## the message log, resume and two linked IRC servers, one JSON line per figure; BENCH=sqlite,mariadb,resume,linked
+	@.ci/install test
+	@.ci/with-mariadb bin/kms-bench-log --builds bin --only "$(BENCH)" $(BENCH_FLAGS)
 
 smoke: build bin/kms-smoke ## the whole story on real parts in under a minute; STORE=sqlite|mysql IRCD=inspircd|ngircd
 	@.ci/install run

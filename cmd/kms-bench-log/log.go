@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kmsctl/kms/runtime/plugin/pb"
+)
+
+const (
+	senders  = 200 // each alone in its channel
+	window   = 64  // unanswered messages of one: as many as a connection may have
+	refill   = 8   // answers that are waited for before more is sent
+	steady   = 1000
+	warmTime = 2 * time.Second
+	ackGoal  = 20 * time.Millisecond
+)
+
+// log measures acknowledged messages a second, and how soon they are acknowledged at a steady rate.
+func (b *bench) log(ctx context.Context, kind string, goal float64) error {
+	h, err := newHost(ctx, b.builds, kind, senders, senders)
+	if err != nil {
+		return err
+	}
+	err = b.logOn(ctx, h, kind, goal)
+	return errors.Join(err, h.close())
+}
+
+func (b *bench) logOn(ctx context.Context, h *host, kind string, goal float64) error {
+	servers, err := h.startIRC(1, nil)
+	if err != nil {
+		return err
+	}
+	u, err := h.startUA(ctx, servers[0])
+	if err != nil {
+		return err
+	}
+	clients, err := enterAll(ctx, u, senders)
+	if err != nil {
+		return err
+	}
+	defer leaveAll(clients)
+	p99, median, err := b.steadily(ctx, clients)
+	if err != nil {
+		return err
+	}
+	err = b.tell(figure{
+		Name: "ack_p99_" + kind, Value: millis(p99), Unit: "ms", Goal: "<= 20 at 1000/s", OK: p99 <= ackGoal,
+		Details: map[string]any{"p50_ms": millis(median)},
+	})
+	if err != nil {
+		return err
+	}
+	return b.flatOut(ctx, u, clients, kind, goal)
+}
+
+// enterAll connects users 0 to n-1, each to its own channel.
+func enterAll(ctx context.Context, u *ua, n int) ([]*client, error) {
+	clients := make([]*client, n)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for i := range clients {
+		g.Go(func() (err error) {
+			clients[i], err = u.enter(ctx, i, channelName(i))
+			return err
+		})
+	}
+	return clients, g.Wait()
+}
+
+func leaveAll(clients []*client) {
+	for _, c := range clients {
+		if c != nil {
+			c.ws.Close()
+		}
+	}
+}
+
+// recorder gathers times from many goroutines while it is on.
+type recorder struct {
+	on    atomic.Bool
+	mu    sync.Mutex
+	times []time.Duration
+}
+
+func (r *recorder) add(d time.Duration) {
+	if r.on.Load() {
+		r.mu.Lock()
+		r.times = append(r.times, d)
+		r.mu.Unlock()
+	}
+}
+
+// steadily sends 1,000 messages a second, evenly spread over the clients, and returns how soon they were acknowledged.
+func (b *bench) steadily(ctx context.Context, clients []*client) (p99, p50 time.Duration, err error) {
+	var got recorder
+	reading, stop := readAll(clients, func(_ *client, o op) error {
+		if string(o.name) != "ack" {
+			return unlessRefused(o)
+		}
+		d, err := age(o.id)
+		got.add(d)
+		return err
+	})
+	err = pace(ctx, clients, b.length, &got)
+	stop()
+	err = errors.Join(err, reading())
+	return at(0.99, got.times), at(0.5, got.times), err
+}
+
+func unlessRefused(o op) error {
+	if string(o.name) == "nack" {
+		return fmt.Errorf("refused: %s", o.whole)
+	}
+	return nil
+}
+
+// readAll reads all clients until stop. wait returns the first error that was not stop's doing.
+func readAll(clients []*client, each func(*client, op) error) (wait func() error, stop func()) {
+	var g errgroup.Group
+	var stopped atomic.Bool
+	for _, c := range clients {
+		g.Go(func() error {
+			for !stopped.Load() {
+				err := c.read(func(o op) error { return each(c, o) })
+				if err != nil && !stopped.Load() {
+					return err
+				}
+				if err != nil {
+					return nil
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait, func() {
+		stopped.Store(true)
+		for _, c := range clients { // a pong ends the last read without breaking the connection
+			_ = c.write(`[{"op":"ping"}]`)
+		}
+	}
+}
+
+// pace has the clients send in turn, 1,000 messages a second in all, and switches the recorder on when it is warm.
+func pace(ctx context.Context, clients []*client, length time.Duration, r *recorder) error {
+	start := time.Now()
+	for sent := 0; ; sent++ {
+		due := start.Add(time.Duration(sent) * time.Second / steady)
+		if wait := time.Until(due); wait > 0 {
+			time.Sleep(wait)
+		}
+		switch at := due.Sub(start); {
+		case at >= warmTime+length || ctx.Err() != nil:
+			r.on.Store(false)
+			return ctx.Err()
+		case at >= warmTime:
+			r.on.Store(true)
+		}
+		if err := clients[sent%len(clients)].send(1); err != nil {
+			return err
+		}
+	}
+}
+
+// flatOut keeps every client's window full.
+func (b *bench) flatOut(ctx context.Context, u *ua, clients []*client, kind string, goal float64) error {
+	var acked atomic.Int64
+	answered := make(map[*client]*int, len(clients))
+	for _, c := range clients {
+		answered[c] = new(int)
+		if err := c.send(window); err != nil {
+			return err
+		}
+	}
+	var over atomic.Bool
+	reading, stop := readAll(clients, func(c *client, o op) error {
+		if string(o.name) != "ack" {
+			return unlessRefused(o)
+		}
+		acked.Add(1)
+		n := answered[c]
+		if *n++; *n < refill || over.Load() {
+			return nil
+		}
+		*n = 0
+		return c.send(refill)
+	})
+	sleep(ctx, warmTime)
+	profiled := b.profile(ctx, u, kind)
+	from, cpu, start := acked.Load(), u.value(ctx, "cpu_seconds_total"), time.Now()
+	sleep(ctx, b.length)
+	n, cpu, took := float64(acked.Load()-from), u.value(ctx, "cpu_seconds_total")-cpu, time.Since(start)
+	over.Store(true)
+	sleep(ctx, time.Second) // the last answers
+	stop()
+	if err := errors.Join(ctx.Err(), reading(), profiled()); err != nil {
+		return err
+	}
+	rate := n / took.Seconds()
+	return b.tell(figure{
+		Name: "acknowledged_" + kind, Value: rate, Unit: "messages/s", Goal: fmt.Sprintf(">= %.0f", goal), OK: rate >= goal,
+		Details: map[string]any{"ua_cpu_us_per_message": round(cpu / n * 1e6), "ua_cores": round(cpu / took.Seconds())},
+	})
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// profile records the UA's CPU while something is measured, if that is wanted; wait returns when it is written.
+func (b *bench) profile(ctx context.Context, u *ua, name string) (wait func() error) {
+	if b.profiles == "" {
+		return func() error { return nil }
+	}
+	done := make(chan error, 1)
+	go func() { done <- u.profile(ctx, b.length, filepath.Join(b.profiles, name+".pprof")) }()
+	return func() error { return <-done }
+}
+
+func (u *ua) profile(ctx context.Context, length time.Duration, path string) error {
+	stream, err := u.process.Client().Profile(ctx, &pb.ProfileRequest{Kind: "cpu", Seconds: int32(length / time.Second)})
+	if err != nil {
+		return err
+	}
+	var data []byte
+	for {
+		chunk, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return os.WriteFile(path, data, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot record a profile: %v", err)
+		}
+		data = append(data, chunk.GetData()...)
+	}
+}

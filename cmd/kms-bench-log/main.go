@@ -1,0 +1,165 @@
+// Command kms-bench-log measures the message log and what stands on it, with real UA processes of 2.0 over their unix sockets: how
+// many messages a second are acknowledged, how soon, how a crowd resumes, and how long a message takes over two linked IRC servers.
+// It prints one JSON line per figure and exits with 1 when a goal is missed. KMS_TEST_MYSQL names the MariaDB server to use.
+//
+//	kms-bench-log --builds bin                       everything, about two minutes
+//	kms-bench-log --builds bin --only resume,linked  some of it
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// scenarios in the order in which they run.
+var scenarios = []struct {
+	name string
+	run  func(*bench, context.Context) error
+}{
+	{"sqlite", func(b *bench, ctx context.Context) error { return b.log(ctx, "sqlite", 20_000) }},
+	{"mariadb", func(b *bench, ctx context.Context) error { return b.log(ctx, "mariadb", 5_000) }},
+	{"resume", (*bench).resume},
+	{"linked", (*bench).linked},
+}
+
+// bench is one run.
+type bench struct {
+	builds   string // absolute
+	profiles string // directory for CPU profiles of the UA, or empty
+	only     []string
+	length   time.Duration
+	crowd    int // clients that resume
+	out      io.Writer
+	progress io.Writer
+	missed   int // figures that are not ok
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	b := &bench{out: stdout, progress: stderr}
+	flags := flag.NewFlagSet("kms-bench-log", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	builds := flags.String("builds", "bin", "directory of kms-2.0")
+	only := flags.String("only", "", "scenarios, with commas; empty: "+scenarioNames())
+	flags.DurationVar(&b.length, "length", 8*time.Second, "of what is measured, each time")
+	flags.IntVar(&b.crowd, "crowd", 2000, "clients that resume at once")
+	flags.StringVar(&b.profiles, "profiles", "", "directory to write CPU profiles of the UA to, which costs it some")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	err := b.prepare(*builds, *only)
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = b.runAll(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "kms-bench-log: error:", err)
+	}
+	if err != nil || b.missed > 0 {
+		return 1
+	}
+	return 0
+}
+
+func scenarioNames() string {
+	var names []string
+	for _, s := range scenarios {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ",")
+}
+
+func (b *bench) prepare(builds, only string) (err error) {
+	if only != "" {
+		b.only = strings.Split(only, ",")
+	}
+	for _, name := range b.only {
+		if !slices.Contains(strings.Split(scenarioNames(), ","), name) {
+			return fmt.Errorf("unknown scenario %q: want %s", name, scenarioNames())
+		}
+	}
+	if b.builds, err = filepath.Abs(builds); err != nil {
+		return err
+	}
+	debug.SetGCPercent(400) // the load should cost little
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("cannot read the limit of open files: %v", err)
+	}
+	limit.Cur = limit.Max
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < uint64(b.crowd)+500 {
+		return errors.Join(fmt.Errorf("too few open files: %d, want %d", limit.Cur, b.crowd+500), err)
+	}
+	return nil
+}
+
+func (b *bench) runAll(ctx context.Context) error {
+	for _, s := range scenarios {
+		if len(b.only) > 0 && !slices.Contains(b.only, s.name) {
+			continue
+		}
+		b.say("%s", s.name)
+		if err := s.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.progress, "kms-bench-log: "+format+"\n", args...)
+}
+
+// figure is one line of output.
+type figure struct {
+	Name    string         `json:"name"`
+	Value   float64        `json:"value"`
+	Unit    string         `json:"unit"`
+	Goal    string         `json:"goal"`
+	OK      bool           `json:"ok"`
+	Details map[string]any `json:"details,omitempty"`
+}
+
+// tell prints a figure.
+func (b *bench) tell(f figure) error {
+	if !f.OK {
+		b.missed++
+	}
+	f.Value = round(f.Value)
+	to := json.NewEncoder(b.out)
+	to.SetEscapeHTML(false) // for <= in goals
+	if err := to.Encode(f); err != nil {
+		return fmt.Errorf("cannot print a figure: %v", err)
+	}
+	return nil
+}
+
+func round(f float64) float64 { return math.Round(f*100) / 100 }
+
+func millis(d time.Duration) float64 { return round(float64(d) / float64(time.Millisecond)) }
+
+// at is a quantile of times, which it sorts.
+func at(q float64, times []time.Duration) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	slices.Sort(times)
+	return times[min(int(float64(len(times))*q), len(times)-1)]
+}
