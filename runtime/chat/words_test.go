@@ -155,6 +155,11 @@ func TestNGWords_oldListServesUntilTheNewOneIsCompiled(t *testing.T) {
 	eventually(t, within, "the new list to be read", func() bool { return s.reads("demo", "default") == 2 })
 	s.put("demo", "default", alone, "three", "reject")
 	w.changed("demo", "default") // meanwhile: must not be lost
+	eventually(t, within, "the lexicon to be read", func() bool {
+		w.mu.RLock()
+		defer w.mu.RUnlock()
+		return !w.tenants["demo"].running
+	})
 	if w.action(t, "demo", "world", "one") != "reject" {
 		t.Fatal("the old list does not serve while the new one is read")
 	}
@@ -245,6 +250,38 @@ func TestNGWords_baseListIsCompiledOnceAndReachesAllWhoIncludeIt(t *testing.T) {
 	if n := s.reads(store.NGBase, "base"); n != 2 || w.lists[listKey{store.NGBase, "base"}] != nil {
 		t.Errorf("a base list that nobody includes any more is kept, and was read %d times", n)
 	}
+}
+
+func TestNGWords_baseListsIncludeNothing(t *testing.T) {
+	s := newShelf()
+	s.put("demo", "default", including("base"), "one", "reject")
+	s.put(store.NGBase, "base", including("base", "other"), "two", "reject") // a newer version may let it
+	s.put(store.NGBase, "other", alone, "three", "reject")
+	w := testWords(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	if _, err := w.of(ctx, "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if w.action(t, "demo", "world", "two") != "reject" || w.action(t, "demo", "world", "three") != "" || s.reads(store.NGBase, "other") != 0 {
+		t.Error("a base list included another")
+	}
+}
+
+func TestNGWords_tenantMadeAnewHasNotTheOldLists(t *testing.T) {
+	t.Parallel()
+	st := testStore(t)
+	addWords(t, st, "badword", "reject")
+	api := startAPI(t, st, &network{})
+	_, err := api.JudgeName(t.Context(), "demo", "user aya", "badword")
+	expectCode(t, err, CodeNGWord, false)
+	check(t, st.DeleteTenant(t.Context(), "demo"))
+	_, err = st.CreateTenant(t.Context(), store.Tenant{ID: "demo", Name: "Another"})
+	check(t, err)
+	eventually(t, within, "the old list to be gone", func() bool {
+		_, err := api.JudgeName(t.Context(), "demo", "user aya", "badword")
+		return err == nil
+	})
 }
 
 func TestNGWords_shippedAllowListsJudgeAlong(t *testing.T) {

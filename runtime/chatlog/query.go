@@ -14,7 +14,7 @@ const (
 	// maxPage bounds a page of Query.
 	maxPage = 1000
 	// flagWindow is how many messages one Query looks through for flagged ones.
-	flagWindow = 50_000
+	flagWindow = 20_000
 )
 
 // QueryOptions choose a page of a channel's log; zero fields do not restrict.
@@ -28,7 +28,7 @@ type QueryOptions struct {
 
 // Page is a part of the log in seq order. More: there may be more that matches, to be asked for with After set to Next or, with
 // Newest, with Before. Next is the last seq that was looked at, in the direction of the query. With Flagged, a page with few
-// messages or none may have More: one call looks through 50,000 messages at most.
+// messages or none may have More: one call looks through 20,000 messages at most.
 type Page struct {
 	Head     Head
 	Messages []*envelope.Envelope
