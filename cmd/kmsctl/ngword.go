@@ -80,6 +80,20 @@ func (c *cli) changeList(ctx context.Context, k *api.Client, tenant, list string
 	return nil
 }
 
+// planList tells what a change would do.
+func (c *cli) planList(ctx context.Context, k *api.Client, tenant, list string, change api.NGChange) error {
+	plan, err := k.PlanNGList(ctx, tenant, list, change)
+	if err != nil {
+		return withListHint(err, tenant, list)
+	}
+	c.tellFindings(plan)
+	return c.showPlan(plan)
+}
+
+func (c *cli) showPlan(plan *api.NGPlan) error {
+	return c.showDiff(&plan.NGDiff, plan, "nothing would change: list %s of %s is at revision %d", plan.List, plan.Tenant, plan.From)
+}
+
 func (c *cli) tellChanged(done *api.NGChanged) {
 	switch {
 	case c.quiet:
@@ -112,20 +126,34 @@ func listArgument(list string) string {
 // withListHint says how to make a list that is not there.
 func withListHint(err error, tenant, list string) error {
 	e := controlplane.AsError(err)
-	if e.Kind == controlplane.NotFound && e.Hint == "" && list != store.NGDefault {
+	if e.Kind == controlplane.NotFound && e.Hint == "" && (list != store.NGDefault || tenant == store.NGBase) {
 		return e.WithHint("kmsctl ngword lists %s; to make it: kmsctl ngword set %s --list %s", tenant, tenant, list)
 	}
 	return err
 }
 
-// baseFlag adds --base-revision; its value is what the API takes.
-func baseFlag(cmd *cobra.Command) func() (*int64, error) {
-	text := cmd.Flags().String("base-revision", "", "refuse unless the list is still at this revision")
-	return func() (*int64, error) {
+// newestRevision stands for a revision that is not given.
+const newestRevision = -1
+
+// revisionFlag adds a flag for a revision.
+func revisionFlag(cmd *cobra.Command, name, usage string) (value func() (int64, error)) {
+	text := cmd.Flags().String(name, "", usage)
+	return func() (int64, error) {
 		if *text == "" {
-			return nil, nil
+			return newestRevision, nil
 		}
-		n, err := ngRevision(*text)
+		return ngRevision(*text)
+	}
+}
+
+// baseFlag adds --base-revision; its value is what the API takes.
+func baseFlag(cmd *cobra.Command) (value func() (*int64, error)) {
+	revision := revisionFlag(cmd, "base-revision", "refuse unless the list is still at this revision")
+	return func() (*int64, error) {
+		n, err := revision()
+		if n == newestRevision {
+			return nil, err
+		}
 		return &n, err
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,10 +12,12 @@ import (
 
 func newNGWordAdd(c *cli) *cobra.Command {
 	var list string
+	var dryRun bool
 	var entry api.NGWord
 	cmd := &cobra.Command{
 		Use:   "add TENANT WORD...",
 		Short: "Add words, or change what is done about them",
+		Long:  `Words are warned about that hit lines which people wrote lately, that ordinary words contain, or that never come to count.`,
 		Example: `  kmsctl ngword add demo badword 悪い言葉 --action reject
   kmsctl ngword add demo scunthorpe --allow
   kmsctl ngword add demo - --action mask < words.txt`,
@@ -37,10 +40,36 @@ func newNGWordAdd(c *cli) *cobra.Command {
 		for _, word := range words {
 			change.Add = append(change.Add, api.NGWord{Word: word, Kind: entry.Kind, Action: entry.Action, Mode: entry.Mode})
 		}
-		return c.changeList(ctx, k, args[0], list, change)
+		if dryRun {
+			return c.planList(ctx, k, args[0], list, change)
+		}
+		plan := c.triedWords(ctx, k, args[0], list, change)
+		if err := c.changeList(ctx, k, args[0], list, change); err != nil {
+			return err
+		}
+		c.tellFindings(plan)
+		return nil
 	})
 	c.listFlag(cmd, &list)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would change; exit code 10 when something would")
 	return c.change(cmd)
+}
+
+// tryWithin bounds how long words that are added are tried before.
+const tryWithin = 5 * time.Second
+
+// triedWords tells what there is to say about words that are to be added, for people; nothing if that takes long or fails.
+func (c *cli) triedWords(ctx context.Context, k *api.Client, tenant, list string, change api.NGChange) *api.NGPlan {
+	if c.quiet || c.forPrograms() {
+		return &api.NGPlan{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryWithin)
+	defer cancel()
+	plan, err := k.PlanNGList(ctx, tenant, list, change)
+	if err != nil {
+		return &api.NGPlan{} // what is wrong with the change, the change itself will tell
+	}
+	return plan
 }
 
 func newNGWordRemove(c *cli) *cobra.Command {

@@ -14,7 +14,7 @@ import (
 
 func newNGWordExport(c *cli) *cobra.Command {
 	var list, format, kind string
-	revision := int64(newestRevision)
+	var revision func() (int64, error)
 	cmd := &cobra.Command{
 		Use:   "export TENANT",
 		Short: "Write an NG list to stdout, for import or a spreadsheet",
@@ -31,7 +31,11 @@ without what is done about them, and allow entries only with --kind allow.`,
 			if !slices.Contains(ngFormats, format) {
 				return controlplane.Errorf(controlplane.Usage, "bad --format %q: want json, csv or txt", format)
 			}
-			l, err := k.NGList(ctx, args[0], list, revision)
+			at, err := revision()
+			if err != nil {
+				return err
+			}
+			l, err := k.NGList(ctx, args[0], list, at)
 			if err != nil {
 				return withListHint(err, args[0], list)
 			}
@@ -42,8 +46,7 @@ without what is done about them, and allow entries only with --kind allow.`,
 	c.listFlag(cmd, &list)
 	cmd.Flags().StringVar(&format, "format", ngJSON, "json, csv or txt")
 	cmd.Flags().StringVar(&kind, "kind", "", "only entries of this kind: word or allow (txt: word when not given)")
-	cmd.Flags().Int64Var(&revision, "revision", newestRevision, "as it was at a revision")
-	cmd.Flags().Lookup("revision").DefValue = "newest"
+	revision = revisionFlag(cmd, "revision", "as it was at a revision (default: now)")
 	complete(cmd, "format", ngFormats...)
 	complete(cmd, "kind", store.NGWord, store.NGAllow)
 	c.completeFlag(cmd, "revision", revisionNames(&list))

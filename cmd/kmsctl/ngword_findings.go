@@ -25,14 +25,14 @@ var findingKinds = []struct {
 		return fmt.Sprintf("%s adds nothing: %s, as strict, is found in it", f.Word, f.Other)
 	}},
 	{"ordinary", func(f api.NGFinding) string {
-		what := fmt.Sprintf("%s is found in %s, an ordinary word", f.Word, f.Example)
+		what, who := fmt.Sprintf("%s is found in %s, an ordinary word", f.Word, f.Example), "it passes"
 		if f.Lines > 1 {
-			what = fmt.Sprintf("%s is found in %d ordinary words, such as %s", f.Word, f.Lines, f.Example)
+			what, who = fmt.Sprintf("%s is found in %d ordinary words, such as %s", f.Word, f.Lines, f.Example), "they pass"
 		}
 		if f.Spared {
-			return what + fmt.Sprintf("; they pass: %s is included", f.List)
+			return fmt.Sprintf("%s; %s: %s is included", what, who, f.List)
 		}
-		return what + fmt.Sprintf(" of %s, which is not included", f.List)
+		return fmt.Sprintf("%s of %s, which is not included", what, f.List)
 	}},
 }
 
@@ -49,7 +49,11 @@ func (c *cli) tellFindings(plan *api.NGPlan) {
 	for _, kind := range findingKinds {
 		var lines []string
 		for _, f := range byKind[kind.kind] {
-			lines = append(lines, "warning: "+kind.text(f))
+			level := "warning: "
+			if f.Spared {
+				level = "note: " // nothing will come of it
+			}
+			lines = append(lines, level+kind.text(f))
 		}
 		for _, line := range firstOf(lines) {
 			c.note("%s", line)

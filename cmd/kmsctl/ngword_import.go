@@ -104,7 +104,7 @@ func (c *cli) importWords(ctx context.Context, k *api.Client, tenant, path strin
 	}
 	c.tellFindings(plan)
 	if i.dryRun {
-		return c.showDiff(&plan.NGDiff, plan, "nothing would change: list %s of %s is at revision %d", i.list, tenant, plan.From)
+		return c.showPlan(plan)
 	}
 	change.Base = &plan.From // so that nobody's change is lost
 	done = c.slowly("writing %s", plural(len(plan.Added)+len(plan.Removed), "change", "changes"))

@@ -11,11 +11,9 @@ import (
 	"github.com/kmsctl/kms/runtime/store"
 )
 
-const newestRevision = -1
-
 func newNGWordList(c *cli) *cobra.Command {
 	var list, kind string
-	revision := int64(newestRevision)
+	var revision func() (int64, error)
 	cmd := &cobra.Command{
 		Use:   "list TENANT",
 		Short: "List the words of an NG list",
@@ -27,7 +25,11 @@ func newNGWordList(c *cli) *cobra.Command {
 			if err := checkKind(kind); err != nil {
 				return err
 			}
-			l, err := k.NGList(ctx, args[0], list, revision)
+			at, err := revision()
+			if err != nil {
+				return err
+			}
+			l, err := k.NGList(ctx, args[0], list, at)
 			if err != nil {
 				return withListHint(err, args[0], list)
 			}
@@ -44,8 +46,7 @@ func newNGWordList(c *cli) *cobra.Command {
 		ValidArgsFunction: c.names(false, ngTenantNames),
 	}
 	c.listFlag(cmd, &list)
-	cmd.Flags().Int64Var(&revision, "revision", newestRevision, "as it was at a revision")
-	cmd.Flags().Lookup("revision").DefValue = "newest"
+	revision = revisionFlag(cmd, "revision", "as it was at a revision (default: now)")
 	cmd.Flags().StringVar(&kind, "kind", "", "only entries of this kind: word or allow")
 	complete(cmd, "kind", store.NGWord, store.NGAllow)
 	c.completeFlag(cmd, "revision", revisionNames(&list))

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -89,7 +90,10 @@ func mergeSettings(now, given api.NGSettings) api.NGSettings {
 		now.Scopes = slices.Compact(now.Scopes)
 	}
 	if given.Include != nil {
-		now.Include = given.Include
+		now.Include = nil
+		for _, list := range given.Include {
+			now.Include = append(now.Include, strings.TrimPrefix(list, store.NGBase+"/")) // as `ngword test` writes it
+		}
 		if slices.Equal(given.Include, []string{"none"}) {
 			now.Include = []string{}
 		}
@@ -115,7 +119,7 @@ func newNGWordDelete(c *cli) *cobra.Command {
 		Args:              args(1, 1),
 		ValidArgsFunction: c.names(false, ngTenantNames),
 	}
-	base := baseFlag(cmd)
+	base := revisionFlag(cmd, "base-revision", "refuse unless the list is still at this revision")
 	cmd.RunE = c.with(func(ctx context.Context, k *api.Client, args []string) error {
 		if list == "" {
 			return controlplane.Errorf(controlplane.Usage, "want --list: which one to delete").WithHint("kmsctl ngword lists %s", args[0])
@@ -124,14 +128,10 @@ func newNGWordDelete(c *cli) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if n == nil {
-			newest := int64(newestRevision)
-			n = &newest
-		}
 		if err := c.confirm(ctx, "delete list %s of %s with its history", list, args[0]); err != nil {
 			return err
 		}
-		if err := k.DeleteNGList(ctx, args[0], list, *n); err != nil {
+		if err := k.DeleteNGList(ctx, args[0], list, n); err != nil {
 			return err
 		}
 		c.say("list %s of %s deleted", list, args[0])

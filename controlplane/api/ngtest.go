@@ -63,9 +63,9 @@ func (in NGTexts) check() error {
 	if len(in.Texts) == 0 || len(in.Texts) > maxNGTexts {
 		return badRequest("bad texts: want 1 to %d", maxNGTexts)
 	}
-	for _, text := range in.Texts {
+	for i, text := range in.Texts {
 		if len(text) > maxNGText || !utf8.ValidString(text) {
-			return badRequest("bad text: want UTF-8 of at most %d bytes", maxNGText)
+			return badRequest("bad text (number %d): want UTF-8 of at most %d bytes", i+1, maxNGText)
 		}
 	}
 	if in.Scope == "" {
