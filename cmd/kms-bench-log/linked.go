@@ -10,7 +10,7 @@ const linkedGoal = 30 * time.Millisecond
 
 // linked measures a message from a user of one UA to a user of another, each on its own of two linked IRC servers.
 func (b *bench) linked(ctx context.Context) error {
-	h, err := newHost(ctx, b.builds, "sqlite", 2*senders, senders)
+	h, err := newHost(ctx, b.builds, "sqlite", 2*b.senders, b.senders)
 	if err != nil {
 		return err
 	}
@@ -22,12 +22,12 @@ func (b *bench) linkedOn(ctx context.Context, h *host) error {
 	if err != nil {
 		return err
 	}
-	speakers, err := enterAll(ctx, here, senders)
+	speakers, err := enterAll(ctx, here, b.senders)
 	defer leaveAll(speakers)
 	if err != nil {
 		return err
 	}
-	listeners, err := enterAll(ctx, there, senders)
+	listeners, err := enterAll(ctx, there, b.senders)
 	defer leaveAll(listeners)
 	if err != nil {
 		return err

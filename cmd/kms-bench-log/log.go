@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,8 @@ import (
 )
 
 const (
-	senders  = 200 // each alone in its channel
-	window   = 64  // unanswered messages of one: as many as a connection may have
-	refill   = 8   // answers that are waited for before more is sent
+	window   = 64 // unanswered messages of one: as many as a connection may have
+	refill   = 8  // answers that are waited for before more is sent
 	steady   = 1000
 	warmTime = 2 * time.Second
 	ackGoal  = 20 * time.Millisecond
@@ -27,7 +27,7 @@ const (
 
 // log measures acknowledged messages a second, and how soon they are acknowledged at a steady rate.
 func (b *bench) log(ctx context.Context, kind string, goal float64) error {
-	h, err := newHost(ctx, b.builds, kind, senders, senders)
+	h, err := newHost(ctx, b.builds, kind, b.senders, b.senders)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (b *bench) logOn(ctx context.Context, h *host, kind string, goal float64) e
 	if err != nil {
 		return err
 	}
-	clients, err := enterAll(ctx, u, senders)
+	clients, err := enterAll(ctx, u, b.senders)
 	if err != nil {
 		return err
 	}
@@ -104,10 +104,10 @@ func (r *recorder) add(d time.Duration) {
 func (b *bench) steadily(ctx context.Context, clients []*client) (p99, p50 time.Duration, err error) {
 	var got recorder
 	reading, stop := readAll(clients, func(_ *client, o op) error {
-		if string(o.name) != "ack" {
+		if !answers(o) {
 			return unlessRefused(o)
 		}
-		d, err := age(o.id)
+		d, err := age(o.id) // of one that was too late to be committed, too: it was waited for as long
 		got.add(d)
 		return err
 	})
@@ -117,8 +117,13 @@ func (b *bench) steadily(ctx context.Context, clients []*client) (p99, p50 time.
 	return at(0.99, got.times), at(0.5, got.times), err
 }
 
+// answers reports whether an operation ends the waiting for a message: acknowledged, or to be sent again.
+func answers(o op) bool {
+	return string(o.name) == "ack" || string(o.name) == "nack" && bytes.Contains(o.whole, []byte(`"retry":true`)) && len(o.id) > 0
+}
+
 func unlessRefused(o op) error {
-	if string(o.name) == "nack" {
+	if string(o.name) == "nack" && !answers(o) {
 		return fmt.Errorf("refused: %s", o.whole)
 	}
 	return nil
@@ -173,7 +178,7 @@ func pace(ctx context.Context, clients []*client, length time.Duration, r *recor
 
 // flatOut keeps every client's window full.
 func (b *bench) flatOut(ctx context.Context, u *ua, clients []*client, kind string, goal float64) error {
-	var acked atomic.Int64
+	var acked, refused atomic.Int64
 	answered := make(map[*client]*int, len(clients))
 	for _, c := range clients {
 		answered[c] = new(int)
@@ -183,10 +188,14 @@ func (b *bench) flatOut(ctx context.Context, u *ua, clients []*client, kind stri
 	}
 	var over atomic.Bool
 	reading, stop := readAll(clients, func(c *client, o op) error {
-		if string(o.name) != "ack" {
+		if !answers(o) {
 			return unlessRefused(o)
 		}
-		acked.Add(1)
+		if string(o.name) == "ack" {
+			acked.Add(1)
+		} else {
+			refused.Add(1)
+		}
 		n := answered[c]
 		if *n++; *n < refill || over.Load() {
 			return nil
@@ -208,7 +217,7 @@ func (b *bench) flatOut(ctx context.Context, u *ua, clients []*client, kind stri
 	rate := n / took.Seconds()
 	return b.tell(figure{
 		Name: "acknowledged_" + kind, Value: rate, Unit: "messages/s", Goal: fmt.Sprintf(">= %.0f", goal), OK: rate >= goal,
-		Details: map[string]any{"ua_cpu_us_per_message": round(cpu / n * 1e6), "ua_cores": round(cpu / took.Seconds())},
+		Details: map[string]any{"ua_cpu_us_per_message": round(cpu / n * 1e6), "ua_cores": round(cpu / took.Seconds()), "refused": refused.Load()},
 	})
 }
 

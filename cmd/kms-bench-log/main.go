@@ -45,6 +45,7 @@ type bench struct {
 	profiles string // directory for CPU profiles of the UA, or empty
 	only     []string
 	length   time.Duration
+	senders  int // each alone in its channel
 	crowd    int // clients that resume
 	out      io.Writer
 	progress io.Writer
@@ -58,6 +59,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	builds := flags.String("builds", "bin", "directory of kms-2.0")
 	only := flags.String("only", "", "scenarios, with commas; empty: "+scenarioNames())
 	flags.DurationVar(&b.length, "length", 8*time.Second, "of what is measured, each time")
+	flags.IntVar(&b.senders, "senders", 200, "clients that send, each alone in its channel")
 	flags.IntVar(&b.crowd, "crowd", 2000, "clients that resume at once")
 	flags.StringVar(&b.profiles, "profiles", "", "directory to write CPU profiles of the UA to, which costs it some")
 	if err := flags.Parse(args); err != nil {

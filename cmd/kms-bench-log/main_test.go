@@ -35,7 +35,7 @@ func TestBenchLog_printsEveryFigure(t *testing.T) {
 	testkit.Need(t, "inspircd")
 	testkit.MySQL(t) // is there a server?
 	var stdout, stderr bytes.Buffer
-	code := run([]string{"--builds", testBuilds, "--length", "500ms", "--crowd", "100"}, &stdout, &stderr)
+	code := run([]string{"--builds", testBuilds, "--length", "500ms", "--senders", "20", "--crowd", "100"}, &stdout, &stderr)
 	missed := 0
 	got := map[string]figure{}
 	for line := range bytes.Lines(stdout.Bytes()) {
@@ -51,7 +51,7 @@ func TestBenchLog_printsEveryFigure(t *testing.T) {
 		"ack_p99_sqlite", "acknowledged_sqlite", "ack_p99_mariadb", "acknowledged_mariadb", "resume_log_reads", "resume_p99", "linked_p99",
 	} {
 		if got[name].Value <= 0 || got[name].Goal == "" {
-			t.Errorf("%s is %+v", name, got[name])
+			t.Errorf("%s is %+v: %s", name, got[name], stderr.Bytes())
 		}
 	}
 	if wanted := min(missed, 1); code != wanted {
