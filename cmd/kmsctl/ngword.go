@@ -25,7 +25,8 @@ func newNGWord(c *cli) *cobra.Command {
 with the base lists that they include: allow entries win over words, and the strictest action wins. Base lists are those of
 the tenant _base; some come with KMS.
 
-Every change is a revision with its author and message, and can be taken back. It is in force everywhere within a second.`
+Every change is a revision with its author and message, and can be taken back. It is in force everywhere within a second, with a
+list of 100,000 words within five.`
 	return g
 }
 
@@ -101,7 +102,11 @@ func (c *cli) tellChanged(done *api.NGChanged) {
 	case isNothing(done):
 		c.say("nothing to change: list %s of %s is at revision %d", done.List, done.Tenant, done.Revision)
 	default:
-		c.say("list %s of %s is at revision %d: %d added, %d changed, %d removed", done.List, done.Tenant, done.Revision, done.Added, done.Changed, done.Removed)
+		what := fmt.Sprintf("%d added, %d changed, %d removed", done.Added, done.Changed, done.Removed)
+		if done.Settings != nil {
+			what += ", settings changed"
+		}
+		c.say("list %s of %s is at revision %d: %s", done.List, done.Tenant, done.Revision, what)
 	}
 }
 

@@ -68,7 +68,7 @@ func (c *call) findNG(plan *NGPlan, after store.NGList, added []store.NGEntry) e
 
 // sparing returns the allow entries that judge along with a list: of the base lists that it includes, and of the tenant's others.
 func (c *call) sparing(l store.NGList) ([]store.NGList, error) {
-	lists, err := c.baseNG(slices.Clone(l.Settings.Include), "")
+	lists, err := c.baseNG(slices.Clone(included(l)), "")
 	if err != nil || l.Tenant == store.NGBase {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func (k *ngCheck) ordinary() error {
 		return err
 	}
 	for _, shipped := range ngword.Shipped() {
-		spared := slices.Contains(k.list.Settings.Include, shipped.Name)
+		spared := slices.Contains(included(k.list), shipped.Name)
 		var lines []string
 		for _, e := range shipped.Entries {
 			lines = append(lines, e.Word)

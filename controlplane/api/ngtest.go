@@ -89,10 +89,18 @@ func (c *call) judges(tenant, scope string) ([]store.NGList, error) {
 		if l, err = c.Store().NGRead(c.ctx, tenant, l.Name); err != nil {
 			return nil, err
 		}
-		lists, include = append(lists, named(l)), append(include, l.Settings.Include...)
+		lists, include = append(lists, named(l)), append(include, included(l)...)
 	}
 	base, err := c.baseNG(include, scope)
 	return append(lists, base...), err
+}
+
+// included names the base lists that judge along with a list. Base lists include nothing, whatever their settings say.
+func included(l store.NGList) []string {
+	if l.Tenant == store.NGBase {
+		return nil
+	}
+	return l.Settings.Include
 }
 
 // baseNG reads base lists that apply to a scope; an empty one stands for all. One that is gone judges nothing.
