@@ -95,7 +95,7 @@ export class Pane {
       state: (s) => this.#show(s),
       message: (m) => log.message(m),
       system: (m) => log.system(m),
-      presence: (p) => log.presence(p),
+      presence: (p) => p.user !== session().me?.user && log.presence(p), // who reads this knows of themselves
       edited: (e) => log.edited(e),
       deleted: (d) => log.deleted(d),
       note: (text) => log.note(text),
