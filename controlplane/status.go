@@ -74,6 +74,7 @@ type VersionInfo struct {
 	MessagesPS  float64      `json:"messages_per_second"`
 	UpdatedAt   time.Time    `json:"updated_at"`
 	Message     string       `json:"message,omitempty"` // why it was retired
+	Deprecation *Deprecation `json:"deprecation,omitempty"`
 	Pins        []Pin        `json:"pins,omitempty"`
 	Canary      *Canary      `json:"canary,omitempty"`
 	Sets        []Set        `json:"sets"`

@@ -121,3 +121,17 @@ type Drain struct {
 	Until   time.Time        `json:"until,omitzero"` // what is left then is closed
 	Message string           `json:"message,omitempty"`
 }
+
+// Deprecation says that a version will go away.
+type Deprecation struct {
+	Since   time.Time `json:"since"`
+	Sunset  time.Time `json:"sunset,omitzero"` // when; zero: not set
+	Message string    `json:"message,omitempty"`
+}
+
+// DeprecationRequest asks to say so.
+type DeprecationRequest struct {
+	Version string    `json:"-"`
+	Sunset  time.Time `json:"sunset,omitzero"` // in the future, at most ten years from now
+	Message string    `json:"message,omitempty"`
+}

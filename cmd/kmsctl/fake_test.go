@@ -89,6 +89,9 @@ func (f *fake) addBuild(_ context.Context, r io.Reader, who string) (*controlpla
 }
 
 func (f *fake) plan(_ context.Context, r controlplane.ReleaseRequest) (*controlplane.Plan, error) {
+	if r.Version == "9.9" {
+		return nil, controlplane.Errorf(controlplane.NotFound, "no version %q", r.Version).WithHint("kmsctl list")
+	}
 	if r.Kind == controlplane.KindDeploy && r.Build == f.builds[0].Digest {
 		return &controlplane.Plan{Version: r.Version}, nil
 	}

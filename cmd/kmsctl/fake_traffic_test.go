@@ -46,6 +46,15 @@ func (f *fake) leadElsewhere(b *apitest.Backend) {
 			New: controlplane.CanarySide{Build: canary.Build, Label: canary.Label, Set: canary.Set, Restarts: 1, Connections: 100, Logins: 120, LoginErrors: 15,
 				Traffic: controlplane.Traffic{Requests: 400, Errors: 20, P50: 0.0031, P99: 0.25, WebSockets: 60, Refused: 20}}}, nil
 	}
+	b.DeprecateFunc = func(_ context.Context, r controlplane.DeprecationRequest) (*controlplane.Deprecation, error) {
+		return &controlplane.Deprecation{Since: time.Now(), Sunset: r.Sunset, Message: r.Message}, nil
+	}
+	b.UndeprecateFunc = func(_ context.Context, version string) error {
+		if version != "1.0" {
+			return controlplane.Errorf(controlplane.NotFound, "version %q is not deprecated", version)
+		}
+		return nil
+	}
 	looks := 0
 	b.DrainsFunc = func(_ context.Context, target string) ([]controlplane.Drain, error) {
 		d := controlplane.Drain{Set: "s1a2b3c4d", Version: "2.0", Build: f.builds[0].Digest, State: controlplane.SetServing, Left: 12, Tenants: map[string]int64{"demo": 9, "dragon": 3}}

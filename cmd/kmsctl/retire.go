@@ -27,6 +27,9 @@ seen on it lately. --force drains them first and wants a --message. A retired ve
 			}
 			r := controlplane.ReleaseRequest{Kind: controlplane.KindRetire, Version: args[0], Force: force, DryRun: dryRun}
 			if !dryRun {
+				if _, err := k.Plan(ctx, r); err != nil { // before it asks whether to retire what is not there
+					return err
+				}
 				if err := c.confirm(ctx, "retire version %s", args[0]); err != nil {
 					return err
 				}

@@ -197,7 +197,7 @@ func shrink(columns []column, rows [][]string) {
 // colours of the words that say how something is.
 var colours = map[string]string{
 	"ok": "32", "live": "32", "serving": "32", "ready": "32", "active": "32", "done": "32", "up": "32", "yes": "32",
-	"warning": "33", "degraded": "33", "draining": "33", "starting": "33", "restarting": "33", "running": "33", "unready": "33",
+	"warning": "33", "degraded": "33", "draining": "33", "deprecated": "33", "starting": "33", "restarting": "33", "running": "33", "unready": "33",
 	"error": "31", "failed": "31", "down": "31", "suspended": "31", "no": "31", "superseded": "31",
 }
 

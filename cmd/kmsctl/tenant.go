@@ -5,13 +5,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/api"
 )
 
 func newTenant(c *cli) *cobra.Command {
 	return group("tenant", "Manage tenants: the games that share this KMS", `  kmsctl tenant add dragon --name 'ドラゴン物語'
   kmsctl tenant list`, newTenantAdd(c), newTenantList(c), newTenantState(c, "suspend", "Close a tenant's connections and refuse its logins", (*api.Client).SuspendTenant),
-		newTenantState(c, "resume", "Take a suspension back", (*api.Client).ResumeTenant), newTenantRemove(c))
+		newTenantState(c, "resume", "Take a suspension back", (*api.Client).ResumeTenant), newTenantSet(c), newTenantRemove(c))
 }
 
 func newTenantAdd(c *cli) *cobra.Command {
@@ -49,9 +50,9 @@ func newTenantList(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := table{data: list, empty: "no tenants yet: kmsctl tenant add TENANT", columns: []column{{title: "TENANT", flex: true}, {title: "NAME", flex: true}, {title: "STATE"}, {title: "AGE"}}}
+			t := table{data: list, empty: "no tenants yet: kmsctl tenant add TENANT", columns: []column{{title: "TENANT", flex: true}, {title: "NAME", flex: true}, {title: "STATE"}, {title: "AGE"}, {title: "MIN VERSION", wide: true}}}
 			for _, tenant := range list {
-				t.rows = append(t.rows, []string{tenant.ID, tenant.Name, tenant.State, c.age(tenant.CreatedAt)})
+				t.rows = append(t.rows, []string{tenant.ID, tenant.Name, tenant.State, c.age(tenant.CreatedAt), dash(tenant.MinVersion)})
 			}
 			return c.print(t)
 		}),
@@ -73,6 +74,42 @@ func newTenantState(c *cli, verb, short string, do func(*api.Client, context.Con
 		}),
 		ValidArgsFunction: c.names(false, tenantNames),
 	})
+}
+
+func newTenantSet(c *cli) *cobra.Command {
+	var oldest string
+	cmd := &cobra.Command{
+		Use:   "set TENANT --min-version VERSION",
+		Short: "Set the oldest version that serves a tenant",
+		Long: `Set makes versions older than VERSION refuse the tenant's clients and game servers, with an error that names the versions that
+live. Open connections on older versions are closed with 4403 within a second. Names are compared by their numbers: 2.0-dragon is as old
+as 2.0. An empty VERSION lets all versions serve the tenant again.`,
+		Example: `  kmsctl tenant set dragon --min-version 2.0 --message 'no more 1.0'
+  kmsctl tenant set dragon --min-version ''`,
+		Args:              args(1, 1),
+		ValidArgsFunction: c.names(false, tenantNames),
+	}
+	cmd.Flags().StringVar(&oldest, "min-version", "", "the oldest version that serves the tenant; '' for all")
+	cmd.RunE = c.with(func(ctx context.Context, k *api.Client, args []string) error {
+		if !cmd.Flags().Changed("min-version") {
+			return controlplane.Errorf(controlplane.Usage, "want --min-version VERSION").WithHint("kmsctl tenant set --help")
+		}
+		t, err := k.SetTenant(ctx, args[0], api.TenantChange{MinVersion: &oldest})
+		if err != nil {
+			return err
+		}
+		if c.forPrograms() {
+			return c.encode(t)
+		}
+		if t.MinVersion == "" {
+			c.say("tenant %s is served by all versions", t.ID)
+		} else {
+			c.say("tenant %s is served by version %s and newer ones", t.ID, t.MinVersion)
+		}
+		return nil
+	})
+	c.completeFlag(cmd, "min-version", versionNames)
+	return c.change(cmd)
 }
 
 func newTenantRemove(c *cli) *cobra.Command {

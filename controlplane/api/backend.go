@@ -36,6 +36,9 @@ type Backend interface {
 	Canary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error)
 	CanaryReport(ctx context.Context, version string) (*controlplane.CanaryReport, error)
 	WithdrawCanary(ctx context.Context, version string) error
+	// Deprecate says of a version that it will go away; Undeprecate takes that back.
+	Deprecate(ctx context.Context, r controlplane.DeprecationRequest) (*controlplane.Deprecation, error)
+	Undeprecate(ctx context.Context, version string) error
 	// Drain moves the clients of a set, or changes the pace of a drain; Drains tells of all that run when target is empty.
 	Drain(ctx context.Context, r controlplane.DrainRequest) ([]controlplane.Drain, error)
 	Drains(ctx context.Context, target string) ([]controlplane.Drain, error)

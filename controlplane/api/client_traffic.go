@@ -54,3 +54,26 @@ func (c *Client) Drain(ctx context.Context, r controlplane.DrainRequest) ([]cont
 func (c *Client) Drains(ctx context.Context, target string) ([]controlplane.Drain, error) {
 	return get[[]controlplane.Drain](ctx, c, "/drains", values("target", target))
 }
+
+// Deprecate says of a version that it will go away.
+func (c *Client) Deprecate(ctx context.Context, r controlplane.DeprecationRequest) (*controlplane.Deprecation, error) {
+	var out controlplane.Deprecation
+	if err := c.call(ctx, http.MethodPut, path("versions", r.Version, "deprecation"), nil, r, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// Undeprecate takes that back.
+func (c *Client) Undeprecate(ctx context.Context, version string) error {
+	return c.call(ctx, http.MethodDelete, path("versions", version, "deprecation"), nil, nil, nil)
+}
+
+// SetTenant changes a tenant's settings and returns the tenant.
+func (c *Client) SetTenant(ctx context.Context, id string, change TenantChange) (*Tenant, error) {
+	var out Tenant
+	if err := c.call(ctx, http.MethodPatch, path("tenants", id), nil, change, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}

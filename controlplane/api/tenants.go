@@ -13,7 +13,7 @@ import (
 const maxTokenLife = 10 * 365 * 24 * time.Hour
 
 func tenantOf(t store.Tenant) Tenant {
-	return Tenant{ID: t.ID, Name: t.Name, State: t.State, CreatedAt: t.CreatedAt}
+	return Tenant{ID: t.ID, Name: t.Name, State: t.State, CreatedAt: t.CreatedAt, MinVersion: t.MinVersion}
 }
 
 func keyOf(k store.APIKey) Key {
@@ -69,6 +69,30 @@ func postTenant(c *call) (any, error) {
 		return nil, err
 	}
 	t, err := c.Store().CreateTenant(c.ctx, store.Tenant{ID: n.ID, Name: n.Name})
+	return tenantOf(t), err
+}
+
+func patchTenant(c *call) (any, error) {
+	id, err := c.tenant()
+	if err != nil {
+		return nil, err
+	}
+	var change TenantChange
+	if err := c.decode(&change, maxBody); err != nil {
+		return nil, err
+	}
+	if change.MinVersion == nil {
+		return nil, badRequest("cannot change nothing: want min_version")
+	}
+	if version := *change.MinVersion; version != "" {
+		if err := names.Version(version); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.Store().SetTenantMinVersion(c.ctx, id, *change.MinVersion); err != nil {
+		return nil, err
+	}
+	t, err := c.Store().Tenant(c.ctx, id)
 	return tenantOf(t), err
 }
 

@@ -90,3 +90,26 @@ func postDrain(c *call) (any, error) {
 	}
 	return c.Drain(c.ctx, r)
 }
+
+func putDeprecation(c *call) (any, error) {
+	var r controlplane.DeprecationRequest
+	if err := c.decode(&r, maxBody); err != nil {
+		return nil, err
+	}
+	r.Version = c.r.PathValue("version")
+	if r.Message == "" {
+		r.Message = c.message
+	}
+	c.message = r.Message
+	if err := names.Version(r.Version); err != nil {
+		return nil, err
+	}
+	if err := checkMessage(r.Message); err != nil {
+		return nil, err
+	}
+	return c.Deprecate(c.ctx, r)
+}
+
+func deleteDeprecation(c *call) (any, error) {
+	return nil, c.Undeprecate(c.ctx, c.r.PathValue("version"))
+}

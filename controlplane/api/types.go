@@ -12,6 +12,13 @@ type Tenant struct {
 	Name      string    `json:"name"`
 	State     string    `json:"state"` // active, suspended
 	CreatedAt time.Time `json:"created_at"`
+	// MinVersion is the oldest version that serves the tenant; empty: all do.
+	MinVersion string `json:"min_version,omitempty"`
+}
+
+// TenantChange asks for other settings of a tenant; what is nil stays.
+type TenantChange struct {
+	MinVersion *string `json:"min_version,omitempty"` // empty: any version
 }
 
 // NewTenant asks for a tenant. An empty name means its id.

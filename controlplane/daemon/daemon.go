@@ -65,9 +65,11 @@ type Daemon struct {
 	restoring bool                                   // no release begins and no set moves along
 	pins      map[string]map[string]controlplane.Pin // version -> tenant
 	canaries  map[string]controlplane.Canary         // by version
+	notices   map[string]controlplane.Deprecation    // by version, as last read from the store
 	beginning map[string]bool                        // ids of sets that are started for a pin, which nothing leads to yet
 
 	nginxMu sync.Mutex // one change of nginx at a time
+	noticed time.Time  // when the notices were last asked for; the watch's own
 	linkMu  sync.Mutex // one change of a slot at a time, made of what is known when it begins
 	pinMu   sync.Mutex // one pin or canary is made or ended at a time
 	ctx     context.Context
@@ -217,7 +219,7 @@ func (d *Daemon) prepareStore(ctx context.Context) error {
 	if err := d.ensureProbe(ctx); err != nil {
 		return err
 	}
-	return d.readLinks(ctx)
+	return errors.Join(d.readLinks(ctx), d.readNotices(ctx))
 }
 
 // prepareLater tries until the database is back.
@@ -315,6 +317,7 @@ func (d *Daemon) watch() {
 		}
 		d.pollAll()
 		d.tend(time.Now())
+		d.noticeSoon(time.Now())
 	}
 }
 

@@ -331,7 +331,11 @@ func (d *Daemon) nginxVersions() []nginx.Version {
 	defer d.mu.Unlock()
 	out := make([]nginx.Version, 0, len(d.routes))
 	for _, r := range d.routes {
-		out = append(out, nginx.Version{Name: r.Version, Retired: r.State == controlplane.Retired, Message: r.Message})
+		v := nginx.Version{Name: r.Version, Retired: r.State == controlplane.Retired, Message: r.Message}
+		if notice, ok := d.notices[r.Version]; ok {
+			v.Deprecation = &notice
+		}
+		out = append(out, v)
 	}
 	return out
 }

@@ -127,6 +127,9 @@ func (d *Daemon) versionInfo(r hostdb.Route) controlplane.VersionInfo {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if notice, ok := d.notices[r.Version]; ok && r.State == controlplane.Live {
+		v.Deprecation = &notice
+	}
 	if c, ok := d.canaryLocked(r.Version); ok {
 		v.Canary = &c
 	}

@@ -33,8 +33,9 @@ func (h *host) game(tenant string) (token string) {
 
 // visitor is a logged-in 2.0 connection through nginx; said gets the operations that the server sends.
 type visitor struct {
-	ws   *websocket.Conn
-	said chan string // closed with the connection; the last one is its close code
+	ws      *websocket.Conn
+	welcome string
+	said    chan string // closed with the connection; the last one is its close code
 }
 
 func (h *host) visit(tenant, token, hint string) *visitor {
@@ -52,8 +53,8 @@ func (h *host) visit(tenant, token, hint string) *visitor {
 		h.t.Fatal(err)
 	}
 	go v.listen()
-	if first := v.next(h.t); !strings.Contains(first, `"welcome"`) {
-		h.t.Fatalf("the login is answered %s", first)
+	if v.welcome = v.next(h.t); !strings.Contains(v.welcome, `"welcome"`) {
+		h.t.Fatalf("the login is answered %s", v.welcome)
 	}
 	h.t.Cleanup(func() { ws.Close() })
 	return v

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/templates"
 )
 
@@ -22,7 +23,8 @@ type body struct {
 }
 
 type named struct {
-	Version string `json:"version"`
+	Version    string                    `json:"version"`
+	Deprecated *controlplane.Deprecation `json:"deprecated,omitempty"`
 }
 
 type retired struct {
@@ -38,7 +40,7 @@ func WriteBodies(dir string, versions []Version) error {
 		if v.Retired {
 			gone = append(gone, retired{v.Name, v.Message})
 		} else {
-			live = append(live, named{v.Name})
+			live = append(live, named{v.Name, v.Deprecation})
 		}
 	}
 	sort.Slice(live, func(i, j int) bool { return live[i].Version < live[j].Version })

@@ -80,6 +80,13 @@ func (m *Manager) Write(ctx context.Context, versions []Version) (generation str
 	return generation, true, nil
 }
 
+// WriteBodies writes what nginx answers by itself; it reads that at each request.
+func (m *Manager) WriteBodies(versions []Version) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return WriteBodies(m.o.Dir, versions)
+}
+
 // Test lets nginx check what would be written now, without writing it.
 func (m *Manager) Test(ctx context.Context, versions []Version) (output string, err error) {
 	text, _, err := Render(m.o, versions)

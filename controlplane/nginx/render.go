@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/templates"
 )
@@ -36,6 +37,8 @@ type Version struct {
 	Name    string
 	Retired bool
 	Message string // why it was retired
+
+	Deprecation *controlplane.Deprecation // nil unless it will go away
 }
 
 // State is the word in the map.

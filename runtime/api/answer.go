@@ -37,6 +37,7 @@ var statusOf = map[string]int{
 	chat.CodeBadName:         http.StatusBadRequest,
 	chat.CodeBadKey:          http.StatusUnauthorized,
 	chat.CodeTenantSuspended: http.StatusForbidden,
+	chat.CodeVersionTooOld:   http.StatusForbidden,
 	codeNotFound:             http.StatusNotFound,
 	codeNoSuchVersion:        http.StatusNotFound,
 	chat.CodeNoSuchChannel:   http.StatusNotFound,

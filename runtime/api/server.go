@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,6 +77,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Request-Id", c.id)
 	h.Set("Cache-Control", "no-store") // answers hold tokens and what may change at any time
+	tellDeprecation(h, s.chat.Deprecation(ctx))
 	defer func() {
 		if c.leave != nil {
 			c.leave()
@@ -87,6 +89,17 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.write(a.status, a.body)
+}
+
+// tellDeprecation says in the headers of RFC 9745 and RFC 8594 that the version will go away, and when.
+func tellDeprecation(h http.Header, d store.Deprecation) {
+	if d.Deprecated.IsZero() {
+		return
+	}
+	h.Set("Deprecation", "@"+strconv.FormatInt(d.Deprecated.Unix(), 10))
+	if !d.Sunset.IsZero() {
+		h.Set("Sunset", d.Sunset.UTC().Format(http.TimeFormat))
+	}
 }
 
 // handle takes a request through all that stands before its handler. What is to hold for every call (a place to wait in, an answer

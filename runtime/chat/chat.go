@@ -32,6 +32,8 @@ const dbTimeout = 2 * time.Second
 type Store interface {
 	changes.Source
 	Tenant(ctx context.Context, id string) (store.Tenant, error)
+	Version(ctx context.Context, name string) (store.Version, error)
+	Versions(ctx context.Context) ([]store.Version, error)
 	LookupToken(ctx context.Context, tenant, hash string) (store.Token, error)
 	LookupKey(ctx context.Context, hash string) (store.APIKey, error)
 	TouchKey(ctx context.Context, k store.APIKey) error
@@ -68,13 +70,15 @@ type BusEvents struct {
 // Config is what a Service is made of. The Service owns the hub that it makes, the bus that OpenBus returns and its goroutines; the
 // store and the log belong to the caller, who closes them after the Service.
 type Config struct {
-	Store  Store
-	Log    Log
-	Hub    *hub.Options // its Log, OnRoom and Logger are filled in; nil where no client connects (the API role)
-	Bus    func(BusEvents) Bus
-	Origin string // node/set/role, told in every envelope; its bus nick is told by the bus
-	Limits Limits
-	Logger *slog.Logger
+	Store Store
+	Log   Log
+	Hub   *hub.Options // its Log, OnRoom and Logger are filled in; nil where no client connects (the API role)
+	Bus   func(BusEvents) Bus
+	// Version is the public name that the process serves: tenants may ask for a newer one. Empty: as new as any.
+	Version string
+	Origin  string // node/set/role, told in every envelope; its bus nick is told by the bus
+	Limits  Limits
+	Logger  *slog.Logger
 
 	maxStale time.Duration // tests shorten it
 }

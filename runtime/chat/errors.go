@@ -31,6 +31,7 @@ const (
 	CodeTokenExpired    = "token_expired"
 	CodeBadKey          = "bad_key"
 	CodeTenantSuspended = "tenant_suspended"
+	CodeVersionTooOld   = "version_too_old" // the tenant asks for a newer version; the message names those that live
 	CodeNoSuchChannel   = "no_such_channel"
 	CodeNotMember       = "not_member"
 	CodeNotJoined       = "not_joined"

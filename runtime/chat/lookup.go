@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/kmsctl/kms/runtime/auth"
@@ -27,6 +28,7 @@ type (
 // caches hold what the changes feed invalidates. The bounds are for processes that see very many users; a miss costs one read.
 type caches struct {
 	tenants  *cache[string, store.Tenant]
+	versions *cache[string, store.Version]
 	tokens   *cache[tokenKey, store.Token]
 	keys     *cache[string, store.APIKey]
 	channels *cache[channelKey, *store.Channel] // shared by all sessions in the channel, never written to
@@ -36,6 +38,7 @@ type caches struct {
 func newCaches() caches {
 	return caches{
 		tenants:  newCache[string, store.Tenant](4096),
+		versions: newCache[string, store.Version](1),
 		tokens:   newCache[tokenKey, store.Token](16384),
 		keys:     newCache[string, store.APIKey](4096),
 		channels: newCache[channelKey, *store.Channel](65536),
@@ -45,6 +48,7 @@ func newCaches() caches {
 
 func (c *caches) dropAll() {
 	c.tenants.dropWhere(func(string, store.Tenant) bool { return true })
+	c.versions.dropWhere(func(string, store.Version) bool { return true })
 	c.tokens.dropWhere(func(tokenKey, store.Token) bool { return true })
 	c.keys.dropWhere(func(string, store.APIKey) bool { return true })
 	c.channels.dropWhere(func(channelKey, *store.Channel) bool { return true })
@@ -149,8 +153,49 @@ func (s *Service) tenantActive(ctx context.Context, tenant string) error {
 		return s.readError("look up a tenant", err)
 	case t.State != tenantActive:
 		return Errorf(CodeTenantSuspended, "the tenant is suspended")
+	case s.cfg.Version != "" && names.Version(t.MinVersion) == nil && names.OlderVersion(s.cfg.Version, t.MinVersion):
+		return s.tooOld(ctx, t.MinVersion)
 	}
 	return nil
+}
+
+// tooOld names the versions that the tenant may use.
+func (s *Service) tooOld(ctx context.Context, oldest string) error {
+	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
+	defer cancel()
+	versions, err := s.cfg.Store.Versions(ctx)
+	if err != nil {
+		return s.readError("list the versions", err)
+	}
+	var live []string
+	for _, v := range versions {
+		if v.State == store.VersionLive && !names.OlderVersion(v.Name, oldest) {
+			live = append(live, v.Name)
+		}
+	}
+	choice := "none of which is live"
+	if len(live) > 0 {
+		choice = "which are: " + strings.Join(live, ", ")
+	}
+	return Errorf(CodeVersionTooOld, "version %s is too old: use version %s or a newer one, %s", s.cfg.Version, oldest, choice)
+}
+
+// Deprecation tells whether the version that this process serves will go away. What cannot be read now is not told.
+func (s *Service) Deprecation(ctx context.Context) store.Deprecation {
+	if s.cfg.Version == "" {
+		return store.Deprecation{}
+	}
+	v, err := s.caches.versions.get(ctx, s.cfg.Version, func(ctx context.Context) (store.Version, error) {
+		v, err := s.cfg.Store.Version(ctx, s.cfg.Version)
+		if errors.Is(err, store.ErrNotFound) {
+			return store.Version{}, nil // it has not been released yet, and its release changes nothing of this
+		}
+		return v, err
+	})
+	if err != nil {
+		s.complain.Do(func() { s.log.Warn("cannot look up the version", "error", err) })
+	}
+	return v.Deprecation
 }
 
 // readError keeps what happened for the log, now and then while it goes on, and tells the client what it can do about it: come

@@ -41,6 +41,8 @@ func (s *Service) unlearn(c store.Change) {
 		s.caches.channels.drop(channelKey{c.Tenant, c.Subject})
 		s.dropMembers(c.Tenant, c.Subject, "")
 		s.flag(c.Tenant, "", func(e *entry) bool { return inLocked(e, c.Subject) })
+	case store.ChangeVersion:
+		s.caches.versions.drop(c.Subject)
 	case store.ChangeNGWord:
 		s.words.changed(c.Tenant, c.Subject)
 	default: // of a newer version: it may concern anything
@@ -186,7 +188,11 @@ func (s *Service) verify(ctx context.Context, e *entry) error {
 func (s *Service) verifyIdentity(ctx context.Context, e *entry) error {
 	err := s.tenantActive(ctx, e.id.Tenant)
 	if err != nil {
-		if !AsError(err).Retry {
+		switch told := AsError(err); {
+		case told.Retry:
+		case told.Code == CodeVersionTooOld:
+			s.end(e, hub.CloseForbidden, CodeVersionTooOld)
+		default:
 			s.end(e, hub.CloseForbidden, CodeTenantSuspended)
 		}
 		return err

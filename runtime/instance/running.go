@@ -90,7 +90,7 @@ func (r *running) compose(b Build, role string, req *pb.ConfigureRequest) {
 	})
 	origin := chat.Origin(req.GetNode(), req.GetSet(), role)
 	config := chat.Config{
-		Store: r.store, Log: r.chatlog, Origin: origin, Limits: chatLimits(limits), Logger: r.log,
+		Store: r.store, Log: r.chatlog, Version: r.version, Origin: origin, Limits: chatLimits(limits), Logger: r.log,
 		Bus: func(on chat.BusEvents) chat.Bus {
 			r.bus = bus.Open(bus.Config{
 				Link: bus.Active(links(req.GetLinks())), Nick: chat.Nick(origin), Logger: r.log,

@@ -5,6 +5,9 @@ package names
 import (
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -48,6 +51,21 @@ func (e *Error) Error() string {
 
 // Version checks a version's public name, such as 1.0 or 2.0-dragon.
 func Version(s string) error { return match("version", versionRE, s, VersionPattern) }
+
+// OlderVersion reports whether version a is older than b: by their numbers, missing ones being 0, so that 2.0-dragon is as old as 2.0.
+// Both have passed Version.
+func OlderVersion(a, b string) bool {
+	x, y := versionNumbers(a), versionNumbers(b)
+	return slices.Compare(x[:], y[:]) < 0
+}
+
+func versionNumbers(version string) (n [3]int) {
+	numbers, _, _ := strings.Cut(version, "-")
+	for i, part := range strings.SplitN(numbers, ".", len(n)) {
+		n[i], _ = strconv.Atoi(part)
+	}
+	return n
+}
 
 // Tenant checks a tenant's name as operators may choose it.
 func Tenant(s string) error { return match("tenant", tenantRE, s, TenantPattern) }

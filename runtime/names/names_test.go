@@ -48,3 +48,17 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+func TestOlderVersion(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"1.0", "2.0", true}, {"2.0", "1.0", false}, {"2.0", "2.0", false}, {"2.9", "2.10", true}, {"2", "2.0.1", true}, {"2.0", "2", false},
+		{"2.0-dragon", "2.0", false}, {"2.0", "2.0-dragon", false}, {"1.9-dragon", "2.0-a", true},
+	} {
+		if got := OlderVersion(c.a, c.b); got != c.want {
+			t.Errorf("OlderVersion(%q, %q) = %v", c.a, c.b, got)
+		}
+	}
+}

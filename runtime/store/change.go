@@ -16,6 +16,7 @@ const (
 	ChangeChannel = "channel" // subject: the channel; detail: "created" or "deleted"
 	ChangeNGWord  = "ngword"  // subject: the list
 	ChangeUser    = "user"    // subject: the user, who has another display name
+	ChangeVersion = "version" // subject: the version, of no tenant; whether it is deprecated
 )
 
 // Change is one thing that running processes must unlearn or reload.

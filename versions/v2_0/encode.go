@@ -108,7 +108,7 @@ func (p protocol) appendWelcome(b []byte, r *ua.Reply) []byte {
 	b = ua.AppendText(b, `,"name":`, r.Identity.Name)
 	b = ua.AppendInt(b, `,"time":`, p.now().UnixMilli())
 	b = ua.AppendInt(b, `,"max_frame":`, int64(r.Limits.Frame))
-	return ua.AppendInt(b, `,"max_ops":`, maxOps)
+	return ua.AppendDeprecation(ua.AppendInt(b, `,"max_ops":`, maxOps), r.Deprecation)
 }
 
 func (protocol) appendSubbed(b []byte, r *ua.Reply) []byte {

@@ -33,6 +33,8 @@ type Backend struct {
 	CanaryFunc      func(context.Context, controlplane.CanaryRequest) (*controlplane.Canary, error)
 	ReportFunc      func(ctx context.Context, version string) (*controlplane.CanaryReport, error)
 	WithdrawFunc    func(ctx context.Context, version string) error
+	DeprecateFunc   func(context.Context, controlplane.DeprecationRequest) (*controlplane.Deprecation, error)
+	UndeprecateFunc func(ctx context.Context, version string) error
 	DrainFunc       func(context.Context, controlplane.DrainRequest) ([]controlplane.Drain, error)
 	DrainsFunc      func(ctx context.Context, target string) ([]controlplane.Drain, error)
 	EventsFunc      func(context.Context, int64) (<-chan controlplane.Event, error)
@@ -168,6 +170,20 @@ func (b *Backend) CanaryReport(ctx context.Context, version string) (*controlpla
 		return nil, absent("canaries")
 	}
 	return b.ReportFunc(ctx, version)
+}
+
+func (b *Backend) Deprecate(ctx context.Context, r controlplane.DeprecationRequest) (*controlplane.Deprecation, error) {
+	if b.DeprecateFunc == nil {
+		return nil, absent("versions")
+	}
+	return b.DeprecateFunc(ctx, r)
+}
+
+func (b *Backend) Undeprecate(ctx context.Context, version string) error {
+	if b.UndeprecateFunc == nil {
+		return absent("versions")
+	}
+	return b.UndeprecateFunc(ctx, version)
 }
 
 func (b *Backend) Drain(ctx context.Context, r controlplane.DrainRequest) ([]controlplane.Drain, error) {

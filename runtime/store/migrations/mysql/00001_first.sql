@@ -4,7 +4,8 @@ CREATE TABLE IF NOT EXISTS tenants (
     id         VARCHAR(64) NOT NULL PRIMARY KEY,
     name       VARCHAR(64) NOT NULL,
     state      VARCHAR(16) NOT NULL,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    min_version VARCHAR(64)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS api_keys (
@@ -144,7 +145,10 @@ CREATE TABLE IF NOT EXISTS versions (
     state      VARCHAR(16) NOT NULL,
     build      VARCHAR(64) NOT NULL,
     message    TEXT NOT NULL,
-    updated_at BIGINT NOT NULL
+    updated_at BIGINT NOT NULL,
+    deprecated BIGINT,
+    sunset     BIGINT,
+    notice     TEXT
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS builds (

@@ -1,9 +1,10 @@
 -- +goose Up
 CREATE TABLE tenants (
-    id         TEXT PRIMARY KEY NOT NULL,
-    name       TEXT NOT NULL,
-    state      TEXT NOT NULL,
-    created_at INTEGER NOT NULL
+    id          TEXT PRIMARY KEY NOT NULL,
+    name        TEXT NOT NULL,
+    state       TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,
+    min_version TEXT
 ) WITHOUT ROWID;
 
 CREATE TABLE api_keys (
@@ -141,7 +142,10 @@ CREATE TABLE versions (
     state      TEXT NOT NULL,
     build      TEXT NOT NULL,
     message    TEXT NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    deprecated INTEGER,
+    sunset     INTEGER,
+    notice     TEXT
 ) WITHOUT ROWID;
 
 CREATE TABLE builds (
