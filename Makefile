@@ -5,10 +5,10 @@ LABEL    := $(shell git describe --always --dirty --tags 2>/dev/null || echo unk
 VERSIONS := 1.0 2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint bench bench-log smoke fuzz generate clean
+.PHONY: help build run test race lint bench bench-log smoke echo-server fuzz generate clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: $(VERSIONS:%=bin/kms-%) bin/kmsctl ## build kmsctl and the server versions into bin/
 
@@ -48,6 +48,9 @@ smoke: build bin/kms-smoke ## the whole story on real parts in under a minute; S
 	@.ci/install run
 	@if [ "$(STORE)" = mysql ]; then .ci/install test && .ci/with-mariadb bin/kms-smoke --builds bin --store mysql --ircd "$(IRCD)"; \
 	else bin/kms-smoke --builds bin --ircd "$(IRCD)"; fi
+
+echo-server: ## a WebSocket echo on the UA's upgrader and reader, for outside test suites; ADDR=127.0.0.1:9001
+	@$(GO) run ./runtime/hub/echo $(or $(ADDR),127.0.0.1:9001)
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(or $(FUZZTIME),10s)

@@ -41,6 +41,9 @@ type Conn struct {
 	queue    net.Buffers // what the socket did not take yet
 	queued   int         // its bytes, with those that the drainer is writing
 	draining bool
+
+	takesBinary, binary bool // the reader's: binary messages may come, and the last one was
+
 	progress int64 // hub clock when the drainer last got something out
 	corked   bool
 	held     []byte // what was put in since Cork
@@ -104,14 +107,15 @@ func (c *Conn) Read() ([]byte, error) {
 		if err != nil {
 			return nil, c.ended(err)
 		}
-		if kind != websocket.TextMessage {
+		c.binary = kind == websocket.BinaryMessage
+		if c.binary && !c.takesBinary {
 			return nil, c.refuse(CloseBinary, "only text messages")
 		}
 		p, err := c.readMessage(r)
 		if err != nil {
 			return nil, c.ended(err)
 		}
-		if !utf8.Valid(p) {
+		if !c.binary && !utf8.Valid(p) {
 			return nil, c.refuse(CloseNotUTF8, "not UTF-8")
 		}
 		if !c.isClosing() { // after our close frame only the client's is of interest
@@ -119,6 +123,9 @@ func (c *Conn) Read() ([]byte, error) {
 		}
 	}
 }
+
+// Binary reports whether the last message read was binary.
+func (c *Conn) Binary() bool { return c.binary }
 
 func (c *Conn) readMessage(r io.Reader) ([]byte, error) {
 	if c.message == nil {

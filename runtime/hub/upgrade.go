@@ -15,7 +15,8 @@ import (
 
 // UpgradeOptions of one connection.
 type UpgradeOptions struct {
-	MaxFrame int // bytes of the longest message a client may send: 64 KiB
+	MaxFrame int  // bytes of the longest message a client may send: 64 KiB
+	Binary   bool // binary messages are read, too: for outside test suites, no version has any
 }
 
 const (
@@ -48,7 +49,7 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, o UpgradeOptions) 
 	}
 	c := hj.conn
 	ws.SetReadLimit(int64(o.MaxFrame))
-	c.ws = ws
+	c.ws, c.takesBinary = ws, o.Binary
 	if !h.remember(c) {
 		c.kill()
 		return nil, errors.New("cannot upgrade to WebSocket: hub is closed")
