@@ -19,6 +19,10 @@ func (b *bench) contest(ctx context.Context, channels, members int, rate float64
 		for _, s := range servers {
 			p := pace{rate: rate, length: b.length, warm: time.Second}
 			r, err := measure(ctx, s, channels, members, p)
+			if err != nil && s.peer && ctx.Err() == nil {
+				b.say("%v: it is left out", err)
+				r, err = &result{failed: err}, nil
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -63,12 +67,12 @@ func (b *bench) costs(name, goal string, rs map[string]*result, who string, ok b
 	r := rs[who]
 	f := figure{Name: name, Value: r.per(r.cpu), Unit: "us CPU/delivery", Goal: goal, OK: ok, Peers: map[string]float64{}, Details: r.details()}
 	for peer, other := range rs {
-		if peer != who {
+		if peer != who && other.failed == nil {
 			f.Peers[peer] = other.per(other.cpu)
 		}
 	}
-	if lost := losses(rs, who); len(lost) > 0 {
-		f.Details["peers_lost"] = lost
+	if notes := faults(rs, who); len(notes) > 0 {
+		f.Details["peers_failed"] = notes
 	}
 	for key, v := range also {
 		f.Details[key] = v
@@ -84,7 +88,7 @@ func (b *bench) delays(name string, goal time.Duration, rs map[string]*result, w
 	f := figure{Name: name, Value: millis(p99), Unit: "ms", Goal: fmt.Sprintf("<= %.0f", millis(goal)), OK: p99 <= goal,
 		Peers: map[string]float64{}, Details: map[string]any{"p50": millis(r.latency.at(0.5)), "worst": millis(r.latency.worst)}}
 	for peer, other := range rs {
-		if peer != who {
+		if peer != who && other.failed == nil {
 			f.Peers[peer] = millis(other.latency.at(0.99))
 		}
 	}
@@ -115,15 +119,19 @@ func (r *result) details() map[string]any {
 	return d
 }
 
-// losses are what others lost: their figures are told, but are none.
-func losses(rs map[string]*result, but string) map[string]int64 {
-	lost := map[string]int64{}
+// faults are what went wrong with others: what is told of them is no figure.
+func faults(rs map[string]*result, but string) map[string]string {
+	notes := map[string]string{}
 	for name, r := range rs {
-		if name != but && !r.whole() {
-			lost[name] = r.lost
+		switch {
+		case name == but:
+		case r.failed != nil:
+			notes[name] = r.failed.Error()
+		case !r.whole():
+			notes[name] = fmt.Sprintf("%d lost, %d doubled", r.lost, r.doubled)
 		}
 	}
-	return lost
+	return notes
 }
 
 // ratio is how many times a contender's delivery costs that of another.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -19,6 +20,7 @@ type server struct {
 	name             string
 	wire             wire
 	network, address string
+	peer             bool             // may fail, without the figures of KMS being lost
 	pids             []int            // whose CPU is the server's
 	others           map[string][]int // whose CPU is told beside it
 	slow             float64          // the share of the rate that it is asked for, 0 for all: a peer that cannot keep up measures nothing
@@ -36,6 +38,7 @@ type result struct {
 	load       time.Duration
 	others     map[string]time.Duration
 	latency    latencies
+	failed     error // of a peer: there is no result
 }
 
 // per is CPU time in microseconds a delivery.
@@ -56,6 +59,7 @@ func (r *result) add(other *result) {
 	r.cpu += other.cpu
 	r.load += other.load
 	r.latency.merge(&other.latency)
+	r.failed = errors.Join(r.failed, other.failed)
 	if r.others == nil {
 		r.others = map[string]time.Duration{}
 	}

@@ -35,7 +35,7 @@ func (b *bench) guild(ctx context.Context) error {
 func (b *bench) tellGuild(rs map[string]*result) error {
 	none, logged := ratio(rs, "kms none", "floor"), ratio(rs, "kms logged", "floor")
 	share := rs["kms logged"].per(rs["kms logged"].cpu) - rs["kms none"].per(rs["kms none"].cpu)
-	belowNchan := ratio(rs, "kms none", "nchan") < 1
+	belowNchan := rs["nchan"].failed == nil && ratio(rs, "kms none", "nchan") < 1
 	err := b.costs("guild.none.cpu", "<= 1.6 x floor, < nchan", rs, "kms none", none <= 1.6 && belowNchan,
 		map[string]any{"x_floor": round(none)})
 	if err == nil {

@@ -82,7 +82,7 @@ func startPeer(ctx context.Context, name string, command func(*peer) (*exec.Cmd,
 		return nil, fmt.Errorf("cannot start %s: %v", name, err)
 	}
 	p := &peer{dir: dir, ended: make(chan struct{})}
-	p.server = server{name: name, wire: plain{}, network: "unix", address: filepath.Join(dir, name+".sock")}
+	p.server = server{name: name, peer: name != "floor", wire: plain{}, network: "unix", address: filepath.Join(dir, name+".sock")}
 	if p.cmd, err = command(p); err == nil {
 		p.cmd.Stderr = &p.stderr
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -172,3 +172,36 @@ func BenchmarkDeliver_duplicate(b *testing.B) {
 		h.Deliver(e)
 	}
 }
+
+// BenchmarkBatch is one message in a room of 25: encoded once, written 25 times. Only the batch and its frames are allocated.
+func BenchmarkBatch(b *testing.B) {
+	h, channels := benchHub(b, 1, 25)
+	r := h.find(roomKey{channels[0].Tenant, channels[0].ID})
+	envs := []*envelope.Envelope{{Kind: envelope.Say, ID: "m", User: "anna", Text: benchText}}
+	b.ReportAllocs()
+	for b.Loop() {
+		batch := &batch{room: r, n: notLive - 1, gen: r.gen, envs: envs, subs: r.subs}
+		batch.left.Store(2) // it is not the room's: nobody finishes it
+		batch.encode(h.o.Codec)
+		batch.write(0, len(batch.subs))
+	}
+}
+
+// BenchmarkDrain is 64 frames that wait for a slow reader, put into the line and taken out again.
+func BenchmarkDrain(b *testing.B) {
+	h, channels := benchHub(b, 1, 1)
+	c := h.find(roomKey{channels[0].Tenant, channels[0].ID}).subs[0].conn
+	frame := AppendText(nil, []byte(benchText))
+	b.ReportAllocs()
+	for b.Loop() {
+		c.mu.Lock()
+		c.draining = true // or the frames would not wait
+		for range 64 {
+			if err := c.putLocked(frame, true); err != nil {
+				b.Fatal(err)
+			}
+		}
+		c.mu.Unlock()
+		c.drain()
+	}
+}

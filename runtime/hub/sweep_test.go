@@ -3,6 +3,7 @@ package hub
 import (
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,4 +108,32 @@ func TestSweep_cutsAClientThatTakesNothing(t *testing.T) {
 			t.Errorf("cut %d", h.Stats().Cut)
 		}
 	})
+}
+
+func TestTidy_onceAfterARush(t *testing.T) {
+	h := New(Options{Codec: lineCodec{}, Log: newFakeLog(0), SweepEvery: time.Hour}) // this test sweeps
+	defer h.Close()
+	look := func(sweeps int) uint64 {
+		for range sweeps {
+			h.tidy()
+		}
+		return h.rush.tidied
+	}
+	h.upgrades.Add(rushConns - 1)
+	if at := look(2 * rushSweeps); at != 0 {
+		t.Fatalf("tidied after %d connections", at)
+	}
+	h.upgrades.Add(1)
+	if at := look(rushSweeps); at != 0 {
+		t.Fatal("tidied while they come")
+	}
+	if at := look(1); at != rushConns {
+		t.Fatalf("tidied at %d connections, want %d", at, rushConns)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	look(100)
+	if runtime.ReadMemStats(&after); after.NumForcedGC > before.NumForcedGC+1 { // the one before may still run
+		t.Error("tidied again, with nobody new")
+	}
 }

@@ -29,8 +29,6 @@ const MaxDisplay = 64
 var (
 	versionRE = regexp.MustCompile(`^` + VersionPattern + `$`)
 	tenantRE  = regexp.MustCompile(`^` + TenantPattern + `$`)
-	idRE      = regexp.MustCompile(`^` + IDPattern + `$`)
-	ulidRE    = regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`)
 	digestRE  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
@@ -79,13 +77,78 @@ func AnyTenant(s string) error {
 }
 
 // Channel checks a channel id.
-func Channel(s string) error { return match("channel", idRE, s, IDPattern) }
+func Channel(s string) error {
+	if isID(s) {
+		return nil
+	}
+	return &Error{"channel", s, IDPattern}
+}
 
 // User checks a user id.
-func User(s string) error { return match("user", idRE, s, IDPattern) }
+func User(s string) error {
+	if isID(s) {
+		return nil
+	}
+	return &Error{"user", s, IDPattern}
+}
 
 // MessageID checks a ULID in its canonical upper-case form of 26 characters.
-func MessageID(s string) error { return match("message id", ulidRE, s, "a ULID of 26 characters") }
+func MessageID(s string) error {
+	if isULID(s) {
+		return nil
+	}
+	return &Error{"message id", s, "a ULID of 26 characters"}
+}
+
+// Every message brings a channel and a ULID, so these two are matched by hand. A test holds them against their patterns.
+const ulidPattern = `[0-7][0-9A-HJKMNP-TV-Z]{25}`
+
+func isID(s string) bool {
+	if len(s) == 0 || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		if idBytes[s[i]]&idByte == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func isULID(s string) bool {
+	if len(s) != 26 || s[0] > '7' {
+		return false
+	}
+	for i := range len(s) {
+		if idBytes[s[i]]&ulidByte == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// idBytes says for each byte in which of the two it may stand.
+var idBytes = func() (t [256]uint8) {
+	for c := range t {
+		if idRE.MatchString(string(rune(c))) {
+			t[c] |= idByte
+		}
+		if c < utf8.RuneSelf && ulidRE.MatchString("0000000000000000000000000"+string(rune(c))) {
+			t[c] |= ulidByte
+		}
+	}
+	return t
+}()
+
+const (
+	idByte = 1 << iota
+	ulidByte
+)
+
+var (
+	idRE   = regexp.MustCompile(`^` + IDPattern + `$`)
+	ulidRE = regexp.MustCompile(`^` + ulidPattern + `$`)
+)
 
 // Digest checks a build's sha256 in lower-case hex.
 func Digest(s string) error { return match("build", digestRE, s, "64 lower-case hex digits") }

@@ -62,3 +62,19 @@ func TestOlderVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestIDs_areWhatTheirPatternsSay(t *testing.T) {
+	texts := []string{"", strings.Repeat("a", 64), strings.Repeat("a", 65), "a\n", "あ", "01JD3V4N8ZQ0X5T6Y7W8R9S0A\n"}
+	for c := range 256 {
+		b := string([]byte{byte(c)})
+		texts = append(texts, b, "a"+b, b+strings.Repeat("0", 25), strings.Repeat("0", 25)+b, strings.Repeat("0", 26)+b)
+	}
+	for _, s := range texts {
+		if got, want := isID(s), idRE.MatchString(s); got != want {
+			t.Errorf("isID(%q) = %v", s, got)
+		}
+		if got, want := isULID(s), ulidRE.MatchString(s); got != want {
+			t.Errorf("isULID(%q) = %v", s, got)
+		}
+	}
+}

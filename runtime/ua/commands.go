@@ -111,11 +111,18 @@ func (c *session) say(cmd *Command) bool {
 			if err != nil {
 				c.refuse(&to, chat.AsError(err))
 			} else {
-				c.reply(Reply{Kind: Said, To: to, Receipt: r})
+				c.said(&to, &r)
 			}
 			c.done()
 		})
 	return true
+}
+
+// said is not inlined for refuse's reason.
+//
+//go:noinline
+func (c *session) said(to *Command, r *chatlog.Receipt) {
+	c.reply(Reply{Kind: Said, To: *to, Receipt: *r})
 }
 
 func (c *session) ping(cmd *Command) bool {

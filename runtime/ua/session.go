@@ -151,7 +151,10 @@ func (c *session) refuseStranger(cmd *Command) bool {
 	return false
 }
 
-// refuse answers cmd with an error.
+// refuse answers cmd with an error. It is not inlined: a Reply is large, and the callers' frames are on the stack of a reader whose
+// message is checked below them. While all of that fits 4 KiB, stacks neither grow with a message nor shrink at a collection.
+//
+//go:noinline
 func (c *session) refuse(cmd *Command, err *chat.Error) {
 	c.srv.counters.refused.Add(1)
 	c.reply(Reply{Kind: Refused, To: *cmd, Err: err})

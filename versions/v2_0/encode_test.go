@@ -22,6 +22,17 @@ func BenchmarkAppendBatch(b *testing.B) {
 	}
 }
 
+// BenchmarkDecode is a client's message taken apart: what is allocated is the command and its strings.
+func BenchmarkDecode(b *testing.B) {
+	frame := []byte(`[{"op":"send","ch":"guild-123","id":"01JD3V4N8ZQ0X5T6Y7W8R9S0AB","text":"` + strings.Repeat("こんにちは hello ", 6) + `"}]`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := testProtocol().Decode(frame); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // Not under -race, where a sync.Pool forgets on purpose.
 func TestAppendBatch_allocatesNothing(t *testing.T) {
 	batch := []*envelope.Envelope{{Kind: envelope.Say, Channel: "lobby", Seq: 1, ID: "01JD3V4N8ZQ0X5T6Y7W8R9S0AB", User: "aki", Text: "hi"}}

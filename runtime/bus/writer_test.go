@@ -1,0 +1,22 @@
+package bus
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestGather_waitsOnlyForTheRestOfThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w writer
+		for _, c := range []struct{ quiet, want time.Duration }{
+			{time.Second, 0}, {0, pace}, {pace / 4, pace - pace/4}, {pace, 0},
+		} {
+			time.Sleep(c.quiet)
+			began := time.Now()
+			if w.gather(); time.Since(began) != c.want {
+				t.Errorf("%v after a round the next one waits for %v, want %v", c.quiet, time.Since(began), c.want)
+			}
+		}
+	})
+}
