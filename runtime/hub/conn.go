@@ -252,7 +252,8 @@ func (c *Conn) dropWaitingLocked() {
 // finish ends the connection as soon as what waits is written: nothing more will come from the peer.
 func (c *Conn) finish() {
 	c.mu.Lock()
-	empty := c.queued == 0
+	err := c.uncorkLocked()
+	empty := c.queued == 0 || err != nil
 	if !empty && c.state != connClosed {
 		c.closingLocked()
 		c.state = connLeaving

@@ -79,9 +79,21 @@ func TestCork_closeComesLast(t *testing.T) {
 	c.Send(AppendText(nil, []byte("bye")))
 	c.Close(CloseNormal, "")
 	c.Send(AppendText(nil, []byte("too late")))
-	c.Uncork()
 	want := appendClose(AppendText(nil, []byte("bye")), CloseNormal, "")
 	if got := readOnce(t, far); !bytes.Equal(got, want) {
 		t.Fatalf("%q, want %q", got, want)
 	}
+}
+
+// A client that says something and leaves at once has its answer all the same.
+func TestCork_endOfTheReaderSendsWhatIsHeld(t *testing.T) {
+	c, far := corkable(t)
+	c.Cork()
+	c.Send(AppendText(nil, []byte("ack")))
+	c.finish()
+	if got := readOnce(t, far); !bytes.Equal(got, AppendText(nil, []byte("ack"))) {
+		t.Fatalf("%q", got)
+	}
+	<-c.Done()
+	c.Uncork() // comes too late, and does nothing
 }

@@ -81,17 +81,20 @@ func (c *Conn) UncorkLater() { c.hub.work.push(task{corked: c}) }
 // Uncork sends what Cork held back.
 func (c *Conn) Uncork() {
 	c.mu.Lock()
-	held := c.held
-	c.corked, c.held = false, nil
-	var err error
-	if len(held) > 0 && c.state != connClosed {
-		err = c.writeLocked(held, false)
-	}
+	err := c.uncorkLocked()
 	c.mu.Unlock()
 	c.settle(false, err)
-	if cap(held) > 0 && cap(held) <= maxHeldBytes {
-		helds.Put(&held)
+}
+
+func (c *Conn) uncorkLocked() error {
+	held := c.held
+	c.corked, c.held = false, nil
+	if len(held) == 0 || c.state == connClosed {
+		return nil
 	}
+	err := c.writeLocked(held, false)
+	helds.Put(&held)
+	return err
 }
 
 // helds keeps the memory of what was held back. More than maxHeldBytes is not held back.
@@ -99,9 +102,10 @@ var helds = sync.Pool{New: func() any { return new([]byte) }}
 
 const maxHeldBytes = 8 << 10
 
-// holdLocked takes p if the connection is corked and nothing waits already.
+// holdLocked takes p if the connection is corked and nothing waits already. A close frame is the last: nothing is worth holding
+// back for it.
 func (c *Conn) holdLocked(p []byte) bool {
-	if !c.corked || c.draining || len(c.held)+len(p) > maxHeldBytes {
+	if !c.corked || c.draining || p[0] == opClose || len(c.held)+len(p) > maxHeldBytes {
 		return false
 	}
 	if c.held == nil {
@@ -119,9 +123,7 @@ func (c *Conn) putLocked(p []byte, shared bool) error {
 		return nil
 	}
 	if len(c.held) > 0 { // it comes first
-		held := c.held
-		c.held = nil
-		if err := c.writeLocked(held, true); err != nil {
+		if err := c.uncorkLocked(); err != nil {
 			return err
 		}
 	}
