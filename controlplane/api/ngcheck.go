@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	maxFindings = 2000
+	maxFindings = 500 // of a kind
 	maxExample  = 200 // code points of an example
 )
 
@@ -28,12 +28,14 @@ type ngCheck struct {
 	spared   []store.NGList // the lists whose allow entries win over them
 	empty    map[string]bool
 	findings []NGFinding
+	told     map[string]int // how many, by kind
+	leftOut  int
 }
 
 // findNG adds to a plan what is to be said about its added words.
 func (c *call) findNG(plan *NGPlan, after store.NGList, added []store.NGEntry) error {
 	after.Tenant, after.Name = plan.Tenant, plan.List
-	k := &ngCheck{list: named(after), added: make(map[string]store.NGEntry, len(added))}
+	k := &ngCheck{list: named(after), added: make(map[string]store.NGEntry, len(added)), findings: []NGFinding{}, told: map[string]int{}}
 	for _, e := range added {
 		k.added[e.Word] = e
 		if e.Kind != store.NGAllow {
@@ -61,8 +63,7 @@ func (c *call) findNG(plan *NGPlan, after store.NGList, added []store.NGEntry) e
 			return err
 		}
 	}
-	plan.Sampled, plan.Findings = len(sample), k.findings[:min(len(k.findings), maxFindings)]
-	plan.LeftOut = len(k.findings) - len(plan.Findings)
+	plan.Sampled, plan.Findings, plan.LeftOut = len(sample), k.findings, k.leftOut
 	return nil
 }
 
@@ -105,7 +106,13 @@ func (c *call) sampleFor(l store.NGList) ([]string, error) {
 	return chatlog.Sample(c.ctx, c.Store(), l.Tenant, kinds...)
 }
 
-func (k *ngCheck) tell(f NGFinding) { k.findings = append(k.findings, f) }
+func (k *ngCheck) tell(f NGFinding) {
+	if k.told[f.Kind]++; k.told[f.Kind] > maxFindings {
+		k.leftOut++
+		return
+	}
+	k.findings = append(k.findings, f)
+}
 
 // same finds added entries that fold to the same letters as another: of two such, the matcher always names the same one.
 func (k *ngCheck) same() error {

@@ -270,6 +270,18 @@ func TestNGPlan_findings(t *testing.T) {
 		if with, without := ordinary(nil), ordinary([]string{}); !slices.Equal(with, []bool{true}) || !slices.Equal(without, []bool{false}) {
 			t.Errorf("ordinary words: spared %v with the shipped lists, %v without", with, without)
 		}
+		var hidden []api.NGWord
+		for i := range 600 {
+			hidden = append(hidden, api.NGWord{Word: fmt.Sprint("死ね", i)})
+		}
+		plan = mustNG[*api.NGPlan](t)(k.PlanNGList(ctx, "demo", "default", api.NGChange{Add: append(hidden, api.NGWord{Word: "たま"})}))
+		byKind := map[string]int{}
+		for _, f := range plan.Findings {
+			byKind[f.Kind]++
+		}
+		if byKind["hidden"] != 500 || byKind["log"] != 1 || plan.LeftOut == 0 {
+			t.Errorf("findings %v, %d left out", byKind, plan.LeftOut)
+		}
 		allowed := mustNG[*api.NGPlan](t)(k.PlanNGList(ctx, "_base", "new", api.NGChange{Add: forbid("darn"), Settings: &api.NGSettings{Include: []string{}}}))
 		if allowed.Sampled != 0 || allowed.To != 1 {
 			t.Errorf("plan of a base list %+v", allowed)

@@ -174,7 +174,7 @@ type NGDiff struct {
 type NGPlan struct {
 	NGDiff
 	Findings []NGFinding `json:"findings"`
-	LeftOut  int         `json:"left_out,omitempty"` // findings beyond the bound
+	LeftOut  int         `json:"left_out,omitempty"` // findings beyond the first 500 of their kind
 	Sampled  int         `json:"sampled"`            // recent lines of the log that the words were tried on
 }
 
