@@ -118,6 +118,31 @@ type BuildInfo struct {
 	Missing   bool      `json:"missing,omitempty"` // this host has not its file; uploading it again heals that
 }
 
+// BuildCheck is what came of hashing a stored build's file again.
+type BuildCheck struct {
+	Build   string `json:"build"`
+	Version string `json:"version"`
+	Label   string `json:"label,omitempty"`
+	OK      bool   `json:"ok"`
+	Problem string `json:"problem,omitempty"` // missing, another size, another digest
+}
+
+// GCRequest asks to collect builds that nothing needs.
+type GCRequest struct {
+	Keep   int  `json:"keep,omitempty"` // of each version, used or not; 0: as configured
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// GCBuild is a stored build as the collection sees it.
+type GCBuild struct {
+	Build     string    `json:"build"`
+	Version   string    `json:"version,omitempty"` // empty: a file that the database does not know
+	Label     string    `json:"label,omitempty"`
+	Size      int64     `json:"size"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	Kept      string    `json:"kept,omitempty"` // why; empty: it is collected
+}
+
 // Event is one thing that happened on the host, streamed to whoever follows.
 type Event struct {
 	At      time.Time `json:"at"`

@@ -55,6 +55,19 @@ func (f *fake) leadElsewhere(b *apitest.Backend) {
 		}
 		return nil
 	}
+	b.VerifyFunc = func(_ context.Context, digest string) (*controlplane.BuildCheck, error) {
+		if digest != f.builds[0].Digest {
+			return &controlplane.BuildCheck{Build: digest, Version: "2.0", Problem: "the file has 1 bytes, the build 7"}, nil
+		}
+		return &controlplane.BuildCheck{Build: digest, Version: "2.0", OK: true}, nil
+	}
+	b.CollectFunc = func(_ context.Context, r controlplane.GCRequest) ([]controlplane.GCBuild, error) {
+		if r.Keep == 9 {
+			return []controlplane.GCBuild{{Build: f.builds[0].Digest, Version: "2.0", Size: 13 << 20, Kept: "serves 2.0"}}, nil
+		}
+		return []controlplane.GCBuild{{Build: f.builds[0].Digest, Version: "2.0", Size: 13 << 20, Kept: "serves 2.0"}, {Build: strings.Repeat("d4", 32), Version: "2.0", Size: 14 << 20},
+			{Build: strings.Repeat("e5", 32), Size: 1 << 20}}, nil
+	}
 	looks := 0
 	b.DrainsFunc = func(_ context.Context, target string) ([]controlplane.Drain, error) {
 		d := controlplane.Drain{Set: "s1a2b3c4d", Version: "2.0", Build: f.builds[0].Digest, State: controlplane.SetServing, Left: 12, Tenants: map[string]int64{"demo": 9, "dragon": 3}}

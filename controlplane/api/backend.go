@@ -36,6 +36,9 @@ type Backend interface {
 	Canary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error)
 	CanaryReport(ctx context.Context, version string) (*controlplane.CanaryReport, error)
 	WithdrawCanary(ctx context.Context, version string) error
+	// VerifyBuild hashes a stored build's file again. CollectBuilds removes builds that nothing needs, and tells of all.
+	VerifyBuild(ctx context.Context, digest string) (*controlplane.BuildCheck, error)
+	CollectBuilds(ctx context.Context, r controlplane.GCRequest) ([]controlplane.GCBuild, error)
 	// Deprecate says of a version that it will go away; Undeprecate takes that back.
 	Deprecate(ctx context.Context, r controlplane.DeprecationRequest) (*controlplane.Deprecation, error)
 	Undeprecate(ctx context.Context, version string) error

@@ -77,3 +77,22 @@ func (c *Client) SetTenant(ctx context.Context, id string, change TenantChange) 
 	}
 	return &out, nil
 }
+
+// VerifyBuild hashes a stored build's file again.
+func (c *Client) VerifyBuild(ctx context.Context, prefix string) (*controlplane.BuildCheck, error) {
+	var out controlplane.BuildCheck
+	if err := c.patientCall(ctx, http.MethodPost, path("builds", prefix, "verify"), nil, nil, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// CollectBuilds removes builds that nothing needs, or with DryRun only tells which.
+func (c *Client) CollectBuilds(ctx context.Context, r controlplane.GCRequest) ([]controlplane.GCBuild, error) {
+	if r.DryRun {
+		return post[[]controlplane.GCBuild](ctx, c, "/plans/gc", r)
+	}
+	var out []controlplane.GCBuild
+	err := c.patientCall(ctx, http.MethodPost, "/gc", nil, r, &out)
+	return out, err
+}

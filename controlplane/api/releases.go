@@ -26,14 +26,16 @@ func postBuild(c *call) (any, error) {
 }
 
 // getBuild finds a build by its digest or by a prefix that only one build has.
-func getBuild(c *call) (any, error) {
+func getBuild(c *call) (any, error) { return c.build() }
+
+func (c *call) build() (controlplane.BuildInfo, error) {
 	prefix := c.r.PathValue("build")
 	if len(prefix) < minPrefix || len(prefix) > 64 || strings.Trim(prefix, "0123456789abcdef") != "" {
-		return nil, badRequest("bad build %q: want at least %d lower-case hex digits of its sha256", prefix, minPrefix)
+		return controlplane.BuildInfo{}, badRequest("bad build %q: want at least %d lower-case hex digits of its sha256", prefix, minPrefix)
 	}
 	builds, err := c.Builds(c.ctx)
 	if err != nil {
-		return nil, err
+		return controlplane.BuildInfo{}, err
 	}
 	var found []controlplane.BuildInfo
 	for _, b := range builds {
@@ -43,11 +45,11 @@ func getBuild(c *call) (any, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, controlplane.Errorf(controlplane.NotFound, "no build %q", prefix).WithHint("kmsctl build list")
+		return controlplane.BuildInfo{}, controlplane.Errorf(controlplane.NotFound, "no build %q", prefix).WithHint("kmsctl build list")
 	case 1:
 		return found[0], nil
 	}
-	return nil, controlplane.Errorf(controlplane.Usage, "build %q is ambiguous: %d builds begin so", prefix, len(found)).WithHint("kmsctl build list")
+	return controlplane.BuildInfo{}, controlplane.Errorf(controlplane.Usage, "build %q is ambiguous: %d builds begin so", prefix, len(found)).WithHint("kmsctl build list")
 }
 
 // releaseRequest reads and checks what both a plan and a release are asked with.

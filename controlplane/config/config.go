@@ -49,6 +49,7 @@ var keys = []key{
 	{name: "irc.listen", def: "127.0.0.1:16667", meaning: "where the supervised IRC server listens", check: hostPort},
 	{name: "builds", def: "", meaning: "directory of the builds that `up` deploys first; empty: beside kmsctl"},
 	{name: "warm", def: "10m", meaning: "how long a replaced set stays for an instant rollback", check: duration},
+	{name: "gc.keep", def: "5", meaning: "builds of each version that kmsctl build gc keeps, used or not", check: atLeast(1)},
 	{name: "drain.rate", def: "50", meaning: "connections told to move, per second", check: positive},
 	{name: "drain.deadline", def: "5m", meaning: "after this what is left is closed with 1012", check: duration},
 	{name: "log.level", def: "info", meaning: "debug, info, warn or error", check: oneOf("debug", "info", "warn", "error")},

@@ -21,6 +21,8 @@ const uploadPattern = ".upload-*"
 // AddBuild stores an artifact under the digest of its bytes, lets it describe itself and notes it in the shared database. A
 // file that is no build is not kept.
 func (d *Daemon) AddBuild(ctx context.Context, artifact io.Reader, who string) (*controlplane.BuildInfo, error) {
+	d.storing.RLock() // or the collection would find a file that nobody knows yet
+	defer d.storing.RUnlock()
 	digest, size, err := d.storeArtifact(artifact)
 	if err != nil {
 		return nil, err
@@ -56,8 +58,12 @@ func (d *Daemon) dropUnknown(ctx context.Context, digest string) {
 	}
 }
 
-// stored reports whether this host has the build's file whole; its bytes are held against the digest when they are executed.
+// stored reports whether this host has the build's file whole, as far as is known; its bytes are held against the digest when they
+// are executed.
 func (d *Daemon) stored(b store.Build) bool {
+	if _, bad := d.damaged.Load(b.Digest); bad {
+		return false
+	}
 	info, err := os.Stat(d.home.Artifact(b.Digest))
 	return err == nil && info.Mode().IsRegular() && info.Size() == b.Size
 }
@@ -95,6 +101,7 @@ func (d *Daemon) storeArtifact(artifact io.Reader) (digest string, size int64, e
 	if err := os.Rename(temp.Name(), d.home.Artifact(digest)); err != nil {
 		return "", 0, fmt.Errorf("cannot store the build: %v", err)
 	}
+	d.damaged.Delete(digest)
 	return digest, size, syncDir(d.home.Artifacts())
 }
 

@@ -68,10 +68,12 @@ type Daemon struct {
 	notices   map[string]controlplane.Deprecation    // by version, as last read from the store
 	beginning map[string]bool                        // ids of sets that are started for a pin, which nothing leads to yet
 
-	nginxMu sync.Mutex // one change of nginx at a time
-	noticed time.Time  // when the notices were last asked for; the watch's own
-	linkMu  sync.Mutex // one change of a slot at a time, made of what is known when it begins
-	pinMu   sync.Mutex // one pin or canary is made or ended at a time
+	nginxMu sync.Mutex   // one change of nginx at a time
+	noticed time.Time    // when the notices were last asked for; the watch's own
+	linkMu  sync.Mutex   // one change of a slot at a time, made of what is known when it begins
+	damaged sync.Map     // digests of files that a verification found to be other bytes
+	storing sync.RWMutex // held for writing while builds are collected
+	pinMu   sync.Mutex   // one pin or canary is made or ended at a time
 	ctx     context.Context
 	work    sync.WaitGroup // whatever runs until ctx ends: releases, the watch, the control API
 }
@@ -210,6 +212,9 @@ func (d *Daemon) openStores(ctx context.Context) (err error) {
 
 // prepareStore migrates and reads what the host needs of the shared database.
 func (d *Daemon) prepareStore(ctx context.Context) error {
+	if err := d.mayMigrate(ctx, store.Schema); err != nil {
+		return err
+	}
 	if err := d.Store().Migrate(ctx); err != nil {
 		return err
 	}

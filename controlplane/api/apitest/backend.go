@@ -33,6 +33,8 @@ type Backend struct {
 	CanaryFunc      func(context.Context, controlplane.CanaryRequest) (*controlplane.Canary, error)
 	ReportFunc      func(ctx context.Context, version string) (*controlplane.CanaryReport, error)
 	WithdrawFunc    func(ctx context.Context, version string) error
+	VerifyFunc      func(ctx context.Context, digest string) (*controlplane.BuildCheck, error)
+	CollectFunc     func(context.Context, controlplane.GCRequest) ([]controlplane.GCBuild, error)
 	DeprecateFunc   func(context.Context, controlplane.DeprecationRequest) (*controlplane.Deprecation, error)
 	UndeprecateFunc func(ctx context.Context, version string) error
 	DrainFunc       func(context.Context, controlplane.DrainRequest) ([]controlplane.Drain, error)
@@ -170,6 +172,20 @@ func (b *Backend) CanaryReport(ctx context.Context, version string) (*controlpla
 		return nil, absent("canaries")
 	}
 	return b.ReportFunc(ctx, version)
+}
+
+func (b *Backend) VerifyBuild(ctx context.Context, digest string) (*controlplane.BuildCheck, error) {
+	if b.VerifyFunc == nil {
+		return nil, absent("artifacts")
+	}
+	return b.VerifyFunc(ctx, digest)
+}
+
+func (b *Backend) CollectBuilds(ctx context.Context, r controlplane.GCRequest) ([]controlplane.GCBuild, error) {
+	if b.CollectFunc == nil {
+		return nil, absent("artifacts")
+	}
+	return b.CollectFunc(ctx, r)
 }
 
 func (b *Backend) Deprecate(ctx context.Context, r controlplane.DeprecationRequest) (*controlplane.Deprecation, error) {
