@@ -148,23 +148,28 @@ func (k *ngCheck) same() error {
 	return nil
 }
 
-// hiddenAndAllowed finds added words that never do anything: because an allow entry always wins, or because a word within
-// them is as strict already.
+// hiddenAndAllowed finds words that never do anything: because an allow entry always wins, or because a word within them is as
+// strict already. An allow entry that is added may take away any word of the list.
 func (k *ngCheck) hiddenAndAllowed() error {
 	all, err := compileNG(append([]store.NGList{k.list}, k.spared...))
 	if err != nil {
 		return err
 	}
-	for _, word := range k.words {
-		if k.empty[word] {
+	allows := len(k.words) < len(k.added)
+	for _, e := range k.list.Entries {
+		_, added := k.added[e.Word]
+		if e.Kind == store.NGAllow || k.empty[e.Word] || !added && !allows {
 			continue
 		}
-		if len(all.Check(word).Hits) == 0 {
-			k.tell(allowedBy(word, all.Explain(word).Allowed))
+		if len(all.Check(e.Word).Hits) == 0 {
+			k.tell(allowedBy(e.Word, all.Explain(e.Word).Allowed))
 			continue
 		}
-		if other := k.within(all, word); other != "" {
-			k.tell(NGFinding{Kind: "hidden", Word: word, Other: other})
+		if !added {
+			continue
+		}
+		if other := within(all, e); other != "" {
+			k.tell(NGFinding{Kind: "hidden", Word: e.Word, Other: other})
 		}
 	}
 	return nil
@@ -194,20 +199,20 @@ func strictness(action string) int {
 
 // within returns a word of the list that is found in a part of another and hides it. The parts are the word without its first
 // and without its last letter; another letter in its place keeps the edge from looking like that of a word.
-func (k *ngCheck) within(filter *ngword.Filter, word string) string {
+func within(filter *ngword.Filter, e store.NGEntry) string {
+	word := e.Word
 	first, last := edges(word)
 	if first == 0 {
 		return ""
 	}
-	action := k.added[word].Action
 	for _, h := range filter.Check(word[:last] + stranger(word[last:])).Hits {
-		if h.End <= last && hides(h.Action, action) {
+		if h.End <= last && hides(h.Action, e.Action) {
 			return h.Word
 		}
 	}
 	begin := stranger(word[:first])
 	for _, h := range filter.Check(begin + word[first:]).Hits {
-		if h.Start >= len(begin) && hides(h.Action, action) {
+		if h.Start >= len(begin) && hides(h.Action, e.Action) {
 			return h.Word
 		}
 	}

@@ -270,6 +270,10 @@ func TestNGPlan_findings(t *testing.T) {
 		if with, without := ordinary(nil), ordinary([]string{}); !slices.Equal(with, []bool{true}) || !slices.Equal(without, []bool{false}) {
 			t.Errorf("ordinary words: spared %v with the shipped lists, %v without", with, without)
 		}
+		plan = mustNG[*api.NGPlan](t)(k.PlanNGList(ctx, "demo", "default", api.NGChange{Add: []api.NGWord{{Word: "死ね!", Kind: "allow"}}}))
+		if !slices.ContainsFunc(plan.Findings, func(f api.NGFinding) bool { return f.Kind == "allowed" && f.Word == "死ね" }) {
+			t.Errorf("an allow entry that undoes a word: %+v", plan.Findings)
+		}
 		var hidden []api.NGWord
 		for i := range 600 {
 			hidden = append(hidden, api.NGWord{Word: fmt.Sprint("死ね", i)})
