@@ -17,7 +17,8 @@ func (b *bench) contest(ctx context.Context, channels, members int, rate float64
 	results := map[string]*result{}
 	for round := range b.rounds {
 		for _, s := range servers {
-			p := pace{rate: rate, length: b.length, warm: time.Second}
+			p := pace{rate: rate, length: b.length, warm: warmUp(channels*members, rate), warmed: b.warmed}
+			b.warmed = nil
 			r, err := measure(ctx, s, channels, members, p)
 			if err != nil && s.peer && ctx.Err() == nil {
 				b.say("%v: it is left out", err)
@@ -36,30 +37,32 @@ func (b *bench) contest(ctx context.Context, channels, members int, rate float64
 	return results, nil
 }
 
-// recorded is contest, with a profile.
-func (b *bench) recorded(ctx context.Context, k *kms, name string, channels, members int, rate float64, servers ...*server) (map[string]*result, error) {
-	var rs map[string]*result
-	err := b.recording(ctx, k, name, func() (err error) {
-		rs, err = b.contest(ctx, channels, members, rate, servers...)
-		return err
-	})
-	return rs, err
+// warmUp is long enough for every client to have spoken once, which makes buffers and stacks grow, but no longer than 5 s.
+func warmUp(clients int, rate float64) time.Duration {
+	once := time.Duration(float64(clients) / rate * float64(time.Second))
+	return min(max(once, time.Second), 5*time.Second)
 }
 
-// recording runs do while the UA's CPU profile is recorded, if profiles are wanted.
-func (b *bench) recording(ctx context.Context, k *kms, name string, do func() error) error {
+// recorded is contest. The first round of the first server, which is KMS, has its CPU profile recorded if profiles are wanted.
+func (b *bench) recorded(ctx context.Context, k *kms, name string, channels, members int, rate float64, servers ...*server) (map[string]*result, error) {
+	wait := b.record(ctx, k, name)
+	rs, err := b.contest(ctx, channels, members, rate, servers...)
+	if err != nil {
+		return nil, err
+	}
+	return rs, wait()
+}
+
+// record has the next measurement call b.warmed, which starts the recording; wait returns when that is written.
+func (b *bench) record(ctx context.Context, k *kms, name string) (wait func() error) {
 	if b.profiles == "" {
-		return do()
+		return func() error { return nil }
 	}
-	recorded := make(chan error, 1)
-	go func() {
-		time.Sleep(b.length/2 + time.Second)
-		recorded <- k.profile(ctx, "cpu", b.length, filepath.Join(b.profiles, name+".pprof"))
-	}()
-	if err := do(); err != nil {
-		return err
+	written := make(chan error, 1)
+	b.warmed = func() {
+		go func() { written <- k.profile(ctx, "cpu", b.length, filepath.Join(b.profiles, name+".pprof")) }()
 	}
-	return <-recorded
+	return func() error { return <-written }
 }
 
 // costs tells the CPU time of a delivery beside the others', and judges it.

@@ -12,7 +12,8 @@ type pace struct {
 	rate     float64       // messages a second, over all channels
 	length   time.Duration // of what is measured; a warm-up comes before
 	warm     time.Duration
-	speakers int // of each channel, 0: all of its clients in turn
+	speakers int    // of each channel, 0: all of its clients in turn
+	warmed   func() // called when what is measured begins, nil for nothing
 }
 
 // server is what a crowd talks to.
@@ -102,6 +103,9 @@ func (c *crowd) drive(ctx context.Context, s *server, p pace) (*result, error) {
 	}
 	if _, err := c.talk(ctx, p, p.warm); err != nil {
 		return nil, err
+	}
+	if p.warmed != nil {
+		p.warmed()
 	}
 	before, err := readUsage(s)
 	if err != nil {

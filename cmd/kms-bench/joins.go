@@ -41,11 +41,15 @@ func (b *bench) joins(ctx context.Context) error {
 		}
 		var took time.Duration
 		r := &result{}
-		err = b.recording(ctx, k, "joins", func() error {
-			took, err = c.storm(ctx, s, p, r)
+		wait := b.record(ctx, k, "joins")
+		if b.warmed != nil {
+			b.warmed()
+			b.warmed = nil
+		}
+		if took, err = c.storm(ctx, s, p, r); err != nil {
 			return err
-		})
-		if err != nil {
+		}
+		if err := wait(); err != nil {
 			return err
 		}
 		return b.tellJoins(c, r, took)

@@ -59,7 +59,8 @@ type bench struct {
 	churn    int           // connects and leaves
 	out      io.Writer
 	progress io.Writer
-	missed   int // figures that are not ok
+	missed   int    // figures that are not ok
+	warmed   func() // for the next measurement's pace
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
@@ -69,7 +70,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	builds := flags.String("builds", "bin", "directory of kmsctl, kms-1.0 and kms-2.0")
 	only := flags.String("only", "", "scenarios, with commas; empty: "+scenarioNames())
 	quick := flags.Bool("quick", false, "shorter runs")
-	flags.DurationVar(&b.length, "length", 6*time.Second, "of what is measured, for each contender and round")
+	flags.DurationVar(&b.length, "length", 5*time.Second, "of what is measured, for each contender and round")
 	flags.IntVar(&b.rounds, "rounds", 2, "turns of each contender; they alternate")
 	flags.IntVar(&b.churn, "churn", 100_000, "connects and leaves in idle")
 	flags.StringVar(&b.profiles, "profiles", "", "directory to write CPU profiles of the UA to, which costs it some")
