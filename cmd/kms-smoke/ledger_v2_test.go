@@ -212,6 +212,11 @@ func (c *keeper) settle(l *line2) {
 		return
 	}
 	before := c.current
+	if before != nil && before.n > l.n { // we were asked to leave this one, too, before it was ready
+		l.left = true
+		goodbye(l.ws)
+		return
+	}
 	c.current = l
 	for channel := range l.subs {
 		c.sendAgain(channel)
