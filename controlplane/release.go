@@ -155,6 +155,13 @@ type Event struct {
 	Ended   *Release  `json:"ended,omitempty"` // the last event of a release carries it whole
 }
 
+// EventQuery asks for events.
+type EventQuery struct {
+	Release int64 // of this release only, all its steps so far first; 0: of everything
+	Last    int   // how many of the last events first, at most those that are kept
+	Follow  bool  // and what happens from now on
+}
+
 // LogQuery asks for log lines; empty fields mean all.
 type LogQuery struct {
 	Version string

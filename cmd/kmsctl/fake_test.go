@@ -42,6 +42,9 @@ func fakeDaemon(ctx context.Context, dir string) (*apitest.Backend, error) {
 		return map[string]*controlplane.NginxReport{"diff": {OK: true, Diff: "-old\n+new\n"}, "test": {Output: "unknown directive \"mpa\""}, "apply": {OK: true, Generation: "g7", Workers: 2}}[verb], nil
 	}
 	f.leadElsewhere(b)
+	b.LeasesFunc = func(context.Context) ([]controlplane.LeaseInfo, error) {
+		return []controlplane.LeaseInfo{{Version: "5.0", Node: "host2", Purpose: "deploy of 5.0 by bob", Waiting: 1}}, nil
+	}
 	b.RestoreFunc = func(context.Context, string) error { return nil }
 	b.DoctorFunc = func(context.Context) ([]controlplane.Finding, error) {
 		return []controlplane.Finding{{Level: "warning", Check: "disk", Message: "from inside", Fix: "df -h"}}, nil
@@ -104,6 +107,10 @@ func (f *fake) plan(_ context.Context, r controlplane.ReleaseRequest) (*controlp
 
 func (f *fake) start(_ context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error) {
 	switch {
+	case r.Version == "5.0" && r.Wait > 0:
+		time.Sleep(700 * time.Millisecond)
+	case r.Version == "6.0":
+		return &controlplane.Release{Kind: r.Kind, Version: r.Version, Build: f.builds[0].Digest, State: controlplane.ReleaseDone, Queued: true}, nil
 	case r.Version == "5.0":
 		return nil, controlplane.Errorf(controlplane.LeaseHeld, "5.0 is being released by bob on host2").WithHint("kmsctl history 5.0")
 	case r.Version == "9.9":
@@ -139,7 +146,18 @@ func (f *fake) list(_ context.Context, version string, _ int) ([]controlplane.Re
 	return out, nil
 }
 
-func (f *fake) events(_ context.Context, id int64) (<-chan controlplane.Event, error) {
+func (f *fake) events(_ context.Context, q controlplane.EventQuery) (<-chan controlplane.Event, error) {
+	id := q.Release
+	if id == 0 {
+		out := make(chan controlplane.Event, 10)
+		for i := range min(q.Last, 2) {
+			out <- controlplane.Event{At: time.Now(), Kind: "step", Version: "2.0", Release: int64(i + 1), Message: "swap done"}
+		}
+		if !q.Follow {
+			close(out)
+		}
+		return out, nil
+	}
 	r := f.releases[id]
 	out := make(chan controlplane.Event, 10)
 	out <- controlplane.Event{Kind: "step", Release: id, Step: &controlplane.Step{Name: "start set", State: "done", Took: 310 * time.Millisecond}}

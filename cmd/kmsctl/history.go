@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,9 +29,9 @@ func newHistory(c *cli) *cobra.Command {
 				return err
 			}
 			t := table{data: list, empty: "no releases yet", columns: []column{{title: "RELEASE", right: true}, {title: "KIND"}, {title: "VERSION", flex: true},
-				{title: "BUILD"}, {title: "LABEL", wide: true}, {title: "STATE"}, {title: "AGE"}, {title: "WHO", flex: true}, {title: "MESSAGE", flex: true}, {title: "NODE", wide: true}}}
+				{title: "BUILD"}, {title: "LABEL", wide: true}, {title: "STATE"}, {title: "AGE"}, {title: "TOOK", right: true, wide: true}, {title: "WHO", flex: true}, {title: "MESSAGE", flex: true}, {title: "NODE", wide: true}}}
 			for _, r := range list {
-				t.rows = append(t.rows, []string{itoa(r.ID), string(r.Kind), r.Version, dash(short(r.Build)), dash(r.Label), string(r.State), c.age(r.StartedAt), dash(r.Who), dash(r.Message), r.Node})
+				t.rows = append(t.rows, []string{itoa(r.ID), string(r.Kind), r.Version, dash(short(r.Build)), dash(r.Label), string(r.State), c.age(r.StartedAt), dash(took(duration(r))), dash(r.Who), dash(r.Message), r.Node})
 			}
 			return c.print(t)
 		}),
@@ -38,6 +39,14 @@ func newHistory(c *cli) *cobra.Command {
 	}
 	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many")
 	return cmd
+}
+
+// duration is how long a release took, 0 while it runs.
+func duration(r controlplane.Release) time.Duration {
+	if r.FinishedAt.IsZero() {
+		return 0
+	}
+	return r.FinishedAt.Sub(r.StartedAt)
 }
 
 func newShow(c *cli) *cobra.Command {
@@ -80,6 +89,9 @@ func (c *cli) printRelease(r *controlplane.Release) error {
 		c.say("before    %s", r.Previous)
 	}
 	c.say("by        %s on %s, %s", r.Who, r.Node, stamp(r.StartedAt))
+	if r.Ended() {
+		c.say("ended     %s, after %s", stamp(r.FinishedAt), took(duration(*r)))
+	}
 	if r.Message != "" {
 		c.say("message   %s", r.Message)
 	}
@@ -93,9 +105,9 @@ func (c *cli) printRelease(r *controlplane.Release) error {
 		return nil
 	}
 	c.say("")
-	t := table{columns: []column{{title: "STEP", flex: true}, {title: "STATE"}, {title: "TOOK", right: true}, {title: "DETAIL", flex: true}}}
+	t := table{columns: []column{{title: "STEP", flex: true}, {title: "STATE"}, {title: "AT", wide: true}, {title: "TOOK", right: true}, {title: "DETAIL", flex: true}}}
 	for _, s := range r.Steps {
-		t.rows = append(t.rows, []string{s.Name, s.State, took(s.Took), s.Message})
+		t.rows = append(t.rows, []string{s.Name, s.State, s.At.Local().Format("15:04:05.000"), took(s.Took), s.Message})
 	}
 	return c.draw(c.out, t)
 }

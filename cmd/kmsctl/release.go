@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/api"
@@ -20,14 +23,65 @@ func (c *cli) release(ctx context.Context, k *api.Client, r controlplane.Release
 		}
 		return c.plan(plan)
 	}
-	begun, err := k.Start(ctx, r)
-	if err != nil {
+	begun, err := c.start(ctx, k, r)
+	switch {
+	case err != nil:
 		return err
-	}
-	if begun.Ended() {
+	case begun.Queued:
+		return c.ended(begun)
+	case begun.Ended():
 		return c.nothingToDo(begun)
 	}
 	return c.follow(ctx, k, begun)
+}
+
+// waitFlag adds --wait-for-lease.
+func (c *cli) waitFlag(cmd *cobra.Command, wait *time.Duration) {
+	cmd.Flags().DurationVar(wait, "wait-for-lease", 0, "wait this long (10m) for another release of the version to end, first come first served, instead of exit code 5")
+	cmd.Flags().Lookup("wait-for-lease").NoOptDefVal = "10m"
+}
+
+// start begins a release; while that waits for the lease, it tells now and then for whom.
+func (c *cli) start(ctx context.Context, k *api.Client, r controlplane.ReleaseRequest) (*controlplane.Release, error) {
+	waiting, stop := context.WithCancel(ctx)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		if r.Wait > 0 {
+			c.tellWaiting(waiting, k, r.Version)
+		}
+	}()
+	begun, err := k.Start(ctx, r)
+	stop()
+	<-told
+	return begun, err
+}
+
+// tellWaiting says who has the lease, again when it is somebody else.
+func (c *cli) tellWaiting(ctx context.Context, k *api.Client, version string) {
+	said := ""
+	for ; ctx.Err() == nil; pause(ctx, time.Second) {
+		if said == "" { // most releases wait for nobody
+			pause(ctx, 300*time.Millisecond)
+		}
+		leases, err := k.Leases(ctx)
+		if err != nil {
+			continue
+		}
+		for _, l := range leases {
+			if text := fmt.Sprintf("waiting: %s, on %s, has the lease; %d wait", l.Purpose, l.Node, l.Waiting); l.Version == version && text != said && ctx.Err() == nil {
+				c.note("%s", text)
+				said = text
+			}
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // nothingToDo tells of a release that would change nothing: no entry was made in the ledger.
@@ -48,12 +102,17 @@ func (c *cli) follow(ctx context.Context, k *api.Client, begun *controlplane.Rel
 	if err != nil {
 		return err
 	}
+	return c.ended(ended)
+}
+
+// ended tells what came of a release.
+func (c *cli) ended(r *controlplane.Release) error {
 	if c.forPrograms() {
-		if err := c.encode(ended); err != nil {
+		if err := c.encode(r); err != nil {
 			return err
 		}
 	}
-	return c.verdict(ended)
+	return c.verdict(r)
 }
 
 // verdict says what came of a release and how to take it back.
@@ -61,7 +120,7 @@ func (c *cli) verdict(r *controlplane.Release) error {
 	switch r.State {
 	case controlplane.ReleaseDone:
 	case controlplane.ReleaseRunning:
-		return controlplane.Errorf(controlplane.TimedOut, "release %d still runs", r.ID).WithHint("kmsctl show %d --follow", r.ID)
+		return controlplane.Errorf(controlplane.TimedOut, "release %d still runs", r.ID).WithHint("kmsctl attach %d", r.ID)
 	case controlplane.ReleaseSuperseded:
 		return controlplane.Errorf(controlplane.Failed, "release %d of %s was superseded by a newer one", r.ID, r.Version).WithHint("kmsctl history %s", r.Version)
 	default:
@@ -80,7 +139,10 @@ func (c *cli) verdict(r *controlplane.Release) error {
 		}
 		return nil
 	}
-	if r.Kind == controlplane.KindRetire {
+	if r.Queued {
+		c.say("%s serves build %s %s on this host", r.Version, short(r.Build), r.Label)
+		c.note("the shared database is away; the ledger gets this release when it is back")
+	} else if r.Kind == controlplane.KindRetire {
 		c.say("%s is retired (release %d)", r.Version, r.ID)
 	} else {
 		c.say("%s serves build %s %s (release %d)", r.Version, short(r.Build), r.Label, r.ID)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +12,7 @@ import (
 
 func newRetire(c *cli) *cobra.Command {
 	var force, dryRun bool
+	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "retire VERSION",
 		Short: "Take a version out of service",
@@ -25,7 +27,7 @@ seen on it lately. --force drains them first and wants a --message. A retired ve
 				return controlplane.Errorf(controlplane.Usage, "--force wants a --message that says why").
 					WithHint("kmsctl retire %s --force --message 'why'", args[0])
 			}
-			r := controlplane.ReleaseRequest{Kind: controlplane.KindRetire, Version: args[0], Force: force, DryRun: dryRun}
+			r := controlplane.ReleaseRequest{Kind: controlplane.KindRetire, Version: args[0], Force: force, DryRun: dryRun, Wait: wait}
 			if !dryRun {
 				if _, err := k.Plan(ctx, r); err != nil { // before it asks whether to retire what is not there
 					return err
@@ -40,5 +42,6 @@ seen on it lately. --force drains them first and wants a --message. A retired ve
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "although somebody holds it: drain them first")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done; exit code 10 when something would")
+	c.waitFlag(cmd, &wait)
 	return c.destructive(cmd)
 }

@@ -90,8 +90,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 timed out and still running, 4 not allo
 		}
 	}
 	add("run", newUp(c), newServer(c), newDoctor(c), newConfig(c))
-	add("release", newDeploy(c), newRollback(c), newPin(c), newUnpin(c), newPins(c), newCanary(c), newDrain(c), newDeprecate(c), newRetire(c), newBuild(c), newHistory(c), newShow(c))
-	add("look", newList(c), newStatus(c), newLogs(c), newConn(c), newAudit(c))
+	add("release", newDeploy(c), newRollback(c), newPin(c), newUnpin(c), newPins(c), newCanary(c), newDrain(c), newDeprecate(c), newRetire(c), newBuild(c), newHistory(c), newShow(c), newAttach(c))
+	add("look", newList(c), newStatus(c), newLogs(c), newEvents(c), newConn(c), newAudit(c))
 	add("manage", newTenant(c), newKey(c), newToken(c), newChannel(c), newNGWord(c), newIRC(c), newNginx(c), newBackup(c), newRestore(c))
 	root.AddCommand(newCompletion(), newVersion(c))
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", tableWidth-1)))

@@ -21,11 +21,13 @@ type Backend interface {
 	AddBuild(ctx context.Context, artifact io.Reader, who string) (*controlplane.BuildInfo, error)
 	Builds(ctx context.Context) ([]controlplane.BuildInfo, error)
 
-	// Plan tells what a request would do. Start begins it and returns at once; Follow ends with the release's last event.
+	// Plan tells what a request would do. Start begins it and returns when it has the lease, for which it waits up to r.Wait.
 	Plan(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Plan, error)
 	Start(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error)
 	Release(ctx context.Context, id int64) (*controlplane.Release, error)
 	Releases(ctx context.Context, version string, limit int) ([]controlplane.Release, error)
+	// Leases tells which versions are being changed, by whom, and how many wait.
+	Leases(ctx context.Context) ([]controlplane.LeaseInfo, error)
 
 	// Pin holds a tenant on a build of a version until it is unpinned or its time is over.
 	Pin(ctx context.Context, r controlplane.PinRequest) (*controlplane.Pin, error)
@@ -46,9 +48,9 @@ type Backend interface {
 	Drain(ctx context.Context, r controlplane.DrainRequest) ([]controlplane.Drain, error)
 	Drains(ctx context.Context, target string) ([]controlplane.Drain, error)
 
-	// Events streams what happens from now on, of one release when id is not 0 (its past steps first); the channel is closed
-	// when ctx ends or the release has.
-	Events(ctx context.Context, release int64) (<-chan controlplane.Event, error)
+	// Events streams what happened lately and happens from now on; the channel is closed when ctx ends, when the release that was
+	// asked for has ended, or when no more is wanted.
+	Events(ctx context.Context, q controlplane.EventQuery) (<-chan controlplane.Event, error)
 	// Logs calls line for each line until all is told, or until ctx ends when following.
 	Logs(ctx context.Context, q controlplane.LogQuery, line func(controlplane.LogLine) error) error
 

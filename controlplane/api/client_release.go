@@ -52,9 +52,16 @@ func (c *Client) Plan(ctx context.Context, r controlplane.ReleaseRequest) (*cont
 	return post[*controlplane.Plan](ctx, c, "/plans", r)
 }
 
-// Start begins a release and returns while it runs.
+// Start begins a release and returns while it runs. It takes as long as r.Wait when somebody else has the lease.
 func (c *Client) Start(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience+r.Wait)
+	defer cancel()
 	return post[*controlplane.Release](ctx, c, "/releases", r)
+}
+
+// Leases tells which versions are being changed, by whom, and how many wait.
+func (c *Client) Leases(ctx context.Context) ([]controlplane.LeaseInfo, error) {
+	return get[[]controlplane.LeaseInfo](ctx, c, "/leases", nil)
 }
 
 // Release is an entry of the ledger with its steps.
@@ -67,11 +74,15 @@ func (c *Client) Releases(ctx context.Context, version string, limit int) ([]con
 	return get[[]controlplane.Release](ctx, c, "/releases", values("version", version, "limit", strconv.Itoa(limit)))
 }
 
-// Events calls each for what happens, of one release when id is not 0, until that has ended or ctx ends.
-func (c *Client) Events(ctx context.Context, id int64, each func(controlplane.Event) error) error {
-	query := url.Values{}
-	if id != 0 {
-		query.Set("release", strconv.FormatInt(id, 10))
+// Events calls each for what happened lately and what happens, until the release that was asked for has ended, no more is wanted, or
+// ctx ends.
+func (c *Client) Events(ctx context.Context, q controlplane.EventQuery, each func(controlplane.Event) error) error {
+	query := url.Values{"follow": {strconv.FormatBool(q.Follow)}}
+	if q.Release != 0 {
+		query.Set("release", strconv.FormatInt(q.Release, 10))
+	}
+	if q.Last != 0 {
+		query.Set("last", strconv.Itoa(q.Last))
 	}
 	return c.stream(ctx, "/events", query, func(text []byte) error {
 		var e controlplane.Event
@@ -92,7 +103,7 @@ func (c *Client) Follow(ctx context.Context, id int64, each func(controlplane.Ev
 	var ended *controlplane.Release
 	var awaySince time.Time
 	for {
-		err := c.Events(ctx, id, func(e controlplane.Event) error {
+		err := c.Events(ctx, controlplane.EventQuery{Release: id, Follow: true}, func(e controlplane.Event) error {
 			awaySince = time.Time{}
 			if e.Ended != nil {
 				ended = e.Ended
@@ -109,7 +120,7 @@ func (c *Client) Follow(ctx context.Context, id int64, each func(controlplane.Ev
 			return ended, nil
 		}
 		if ctx.Err() != nil {
-			return nil, controlplane.Errorf(controlplane.TimedOut, "release %d still runs", id).WithHint("kmsctl show %d --follow", id)
+			return nil, controlplane.Errorf(controlplane.TimedOut, "release %d still runs", id).WithHint("kmsctl attach %d", id)
 		}
 		if err == nil || err == errCutOff {
 			if r, err := c.Release(ctx, id); err == nil && r.Ended() {
@@ -122,7 +133,7 @@ func (c *Client) Follow(ctx context.Context, id int64, each func(controlplane.Ev
 			awaySince = time.Now()
 		}
 		if time.Since(awaySince) > followPatience {
-			return nil, controlplane.Errorf(controlplane.TimedOut, "the control plane went away while release %d ran", id).WithHint("kmsctl show %d --follow", id)
+			return nil, controlplane.Errorf(controlplane.TimedOut, "the control plane went away while release %d ran", id).WithHint("kmsctl attach %d", id)
 		}
 		wait(ctx, 200*time.Millisecond)
 	}

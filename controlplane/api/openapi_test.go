@@ -94,7 +94,7 @@ func TestPage_schemasAreTheTypes(t *testing.T) {
 	p := readPage(t)
 	types := map[string]any{"Error": controlplane.Error{}, "Status": controlplane.Status{}, "Component": controlplane.Component{}, "VersionInfo": controlplane.VersionInfo{},
 		"Set": controlplane.Set{}, "Instance": controlplane.Instance{}, "BuildInfo": controlplane.BuildInfo{}, "ReleaseRequest": controlplane.ReleaseRequest{},
-		"Release": controlplane.Release{}, "Step": controlplane.Step{}, "Plan": controlplane.Plan{}, "Pin": controlplane.Pin{}, "PinRequest": controlplane.PinRequest{}, "Canary": controlplane.Canary{}, "CanaryRequest": controlplane.CanaryRequest{},
+		"Release": controlplane.Release{}, "Gate": controlplane.Gate{}, "LeaseInfo": controlplane.LeaseInfo{}, "Step": controlplane.Step{}, "Plan": controlplane.Plan{}, "Pin": controlplane.Pin{}, "PinRequest": controlplane.PinRequest{}, "Canary": controlplane.Canary{}, "CanaryRequest": controlplane.CanaryRequest{},
 		"CanaryReport": controlplane.CanaryReport{}, "CanarySide": controlplane.CanarySide{}, "Traffic": controlplane.Traffic{}, "DrainRequest": controlplane.DrainRequest{}, "Deprecation": controlplane.Deprecation{},
 		"DeprecationRequest": controlplane.DeprecationRequest{}, "TenantChange": TenantChange{},
 		"BuildCheck": controlplane.BuildCheck{}, "GCRequest": controlplane.GCRequest{}, "GCBuild": controlplane.GCBuild{}, "Drain": controlplane.Drain{}, "Event": controlplane.Event{}, "LogLine": controlplane.LogLine{},

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"context"
 	"strconv"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/runtime/names"
@@ -79,7 +82,30 @@ func (c *call) releaseRequest() (controlplane.ReleaseRequest, error) {
 	case r.Kind == controlplane.KindRetire && r.Build != "":
 		return r, badRequest("cannot retire a build: builds are collected when nothing uses them")
 	}
+	if err := checkGate(r); err != nil {
+		return r, err
+	}
+	if r.Wait < 0 || r.Wait > maxWait {
+		return r, badRequest("bad wait_ns %d: want 0 to %d, which is %s", r.Wait, int64(maxWait), maxWait)
+	}
 	return r, checkMessage(r.Message)
+}
+
+const (
+	maxWait    = 24 * time.Hour
+	maxCommand = 4096 // bytes
+)
+
+func checkGate(r controlplane.ReleaseRequest) error {
+	if r.Gate != (controlplane.Gate{}) && r.Kind == controlplane.KindRetire {
+		return badRequest("cannot retire with a gate: nothing new serves")
+	}
+	for name, command := range map[string]string{"warm_up": r.Gate.WarmUp, "check": r.Gate.Check} {
+		if len(command) > maxCommand || !utf8.ValidString(command) || strings.ContainsRune(command, 0) {
+			return badRequest("bad command for %s: want UTF-8 without NUL of at most %d bytes", name, maxCommand)
+		}
+	}
+	return nil
 }
 
 func postPlan(c *call) (any, error) {
@@ -103,7 +129,14 @@ func postRelease(c *call) (any, error) {
 		return nil, badRequest("cannot force without a message that says why")
 	}
 	c.subject = string(r.Kind) + " " + r.Version
-	return c.Start(c.ctx, r)
+	ctx, cancel := context.WithTimeout(c.ctx, defaultTimeout+r.Wait)
+	defer cancel()
+	return c.Start(ctx, r)
+}
+
+func getLeases(c *call) (any, error) {
+	leases, err := c.Leases(c.ctx)
+	return some(leases), err
 }
 
 func getReleases(c *call) (any, error) {

@@ -81,13 +81,23 @@ func streamEvents(c *call) error {
 	if err != nil {
 		return err
 	}
+	last, err := c.queryInt("last", 0)
+	if err != nil {
+		return err
+	}
+	follow := true
+	if c.query("follow") != "" {
+		if follow, err = c.queryBool("follow"); err != nil {
+			return err
+		}
+	}
 	if release != 0 { // refused before the upgrade, where a status can still say so
 		if _, err := c.Release(c.ctx, release); err != nil {
 			return err
 		}
 	}
 	return c.stream(func(ctx context.Context, send func(any) error) error {
-		events, err := c.Events(ctx, release)
+		events, err := c.Events(ctx, controlplane.EventQuery{Release: release, Last: int(min(last, 10_000)), Follow: follow})
 		if err != nil {
 			return err
 		}

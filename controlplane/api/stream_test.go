@@ -117,7 +117,7 @@ func TestFollow_survivesAControlPlaneThatIsReplaced(t *testing.T) {
 	r.ReleaseFunc = func(context.Context, int64) (*controlplane.Release, error) {
 		return &controlplane.Release{ID: 7, State: controlplane.ReleaseRunning}, nil
 	}
-	r.EventsFunc = func(ctx context.Context, _ int64) (<-chan controlplane.Event, error) {
+	r.EventsFunc = func(ctx context.Context, _ controlplane.EventQuery) (<-chan controlplane.Event, error) {
 		events := make(chan controlplane.Event, 1)
 		events <- step("start", "done")
 		return events, nil // and then nothing, as a control plane that is killed
@@ -134,7 +134,7 @@ func TestFollow_survivesAControlPlaneThatIsReplaced(t *testing.T) {
 	}()
 	<-seen
 	r.stop()
-	r.EventsFunc = func(context.Context, int64) (<-chan controlplane.Event, error) {
+	r.EventsFunc = func(context.Context, controlplane.EventQuery) (<-chan controlplane.Event, error) {
 		events := make(chan controlplane.Event, 3)
 		events <- step("start", "done")
 		events <- step("swap", "done")
@@ -166,13 +166,13 @@ func TestFollow_timeoutSaysThatItStillRuns(t *testing.T) {
 	r.ReleaseFunc = func(context.Context, int64) (*controlplane.Release, error) {
 		return &controlplane.Release{ID: 7, State: controlplane.ReleaseRunning}, nil
 	}
-	r.EventsFunc = func(context.Context, int64) (<-chan controlplane.Event, error) {
+	r.EventsFunc = func(context.Context, controlplane.EventQuery) (<-chan controlplane.Event, error) {
 		return make(chan controlplane.Event), nil
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err := r.client.Follow(ctx, 7, func(controlplane.Event) {})
-	if e := controlplane.AsError(err); e.Kind != controlplane.TimedOut || !strings.Contains(e.Hint, "show 7 --follow") {
+	if e := controlplane.AsError(err); e.Kind != controlplane.TimedOut || !strings.Contains(e.Hint, "attach 7") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -117,7 +117,7 @@ func (d *Daemon) deployFirst(ctx context.Context, path string) error {
 
 // awaitRelease returns when a release has ended, with its error.
 func (d *Daemon) awaitRelease(ctx context.Context, id int64) error {
-	events, err := d.Events(ctx, id)
+	events, err := d.Events(ctx, controlplane.EventQuery{Release: id, Follow: true})
 	if err != nil {
 		return err
 	}

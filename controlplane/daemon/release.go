@@ -130,6 +130,9 @@ func (f *flight) deploy(ctx context.Context) error {
 	if err := f.step("bus", func() (string, error) { return f.awaitBus(ctx), nil }); err != nil {
 		return f.kept(err, f.discard(f.d.ctx))
 	}
+	if err := f.passGate(ctx); err != nil {
+		return f.kept(err, f.discard(f.d.ctx))
+	}
 	return f.through(ctx, f.swapToNew, f.probeNginx, f.wantBuild)
 }
 
@@ -166,6 +169,9 @@ func (f *flight) swapToWarm(ctx context.Context, warm *set) error {
 	if err := f.d.cancelDrain(ctx, warm); err != nil {
 		f.d.log.Warn("the warm set cannot serve; another is started", "set", warm.ID, "error", err)
 		return f.deploy(ctx)
+	}
+	if err := f.passGate(ctx); err != nil {
+		return f.kept(err, f.discard(f.d.ctx))
 	}
 	return f.through(ctx, f.swapToNew, f.wantBuild)
 }
@@ -370,15 +376,15 @@ func (d *Daemon) Releases(ctx context.Context, version string, limit int) ([]con
 	return out, nil
 }
 
-// Events streams what happens from now on; of one release, its past steps first.
-func (d *Daemon) Events(ctx context.Context, id int64) (<-chan controlplane.Event, error) {
-	return d.events.follow(ctx, id, func() ([]controlplane.Event, error) {
-		if id == 0 {
+// Events streams what happened lately, of one release its steps, and what happens from now on.
+func (d *Daemon) Events(ctx context.Context, q controlplane.EventQuery) (<-chan controlplane.Event, error) {
+	return d.events.follow(ctx, q, func() ([]controlplane.Event, error) {
+		if q.Release == 0 {
 			return nil, nil
 		}
 		asking, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
-		r, err := d.Release(asking, id)
+		r, err := d.Release(asking, q.Release)
 		if err != nil {
 			return nil, err
 		}

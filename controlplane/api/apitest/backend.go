@@ -30,6 +30,8 @@ type Backend struct {
 	PinFunc         func(context.Context, controlplane.PinRequest) (*controlplane.Pin, error)
 	UnpinFunc       func(ctx context.Context, version, tenant string) error
 	PinsFunc        func(context.Context) ([]controlplane.Pin, error)
+	LeasesFunc      func(context.Context) ([]controlplane.LeaseInfo, error)
+	EventsFunc      func(context.Context, controlplane.EventQuery) (<-chan controlplane.Event, error)
 	CanaryFunc      func(context.Context, controlplane.CanaryRequest) (*controlplane.Canary, error)
 	ReportFunc      func(ctx context.Context, version string) (*controlplane.CanaryReport, error)
 	WithdrawFunc    func(ctx context.Context, version string) error
@@ -39,7 +41,6 @@ type Backend struct {
 	UndeprecateFunc func(ctx context.Context, version string) error
 	DrainFunc       func(context.Context, controlplane.DrainRequest) ([]controlplane.Drain, error)
 	DrainsFunc      func(ctx context.Context, target string) ([]controlplane.Drain, error)
-	EventsFunc      func(context.Context, int64) (<-chan controlplane.Event, error)
 	LogsFunc        func(context.Context, controlplane.LogQuery, func(controlplane.LogLine) error) error
 	ConnectionsFunc func(context.Context, controlplane.Connection) ([]controlplane.Connection, error)
 	KickFunc        func(context.Context, controlplane.Connection, string) (int, error)
@@ -160,6 +161,13 @@ func (b *Backend) Pins(ctx context.Context) ([]controlplane.Pin, error) {
 	return b.PinsFunc(ctx)
 }
 
+func (b *Backend) Leases(ctx context.Context) ([]controlplane.LeaseInfo, error) {
+	if b.LeasesFunc == nil {
+		return nil, nil
+	}
+	return b.LeasesFunc(ctx)
+}
+
 func (b *Backend) Canary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error) {
 	if b.CanaryFunc == nil {
 		return nil, absent("canaries")
@@ -223,11 +231,11 @@ func (b *Backend) WithdrawCanary(ctx context.Context, version string) error {
 	return b.WithdrawFunc(ctx, version)
 }
 
-func (b *Backend) Events(ctx context.Context, id int64) (<-chan controlplane.Event, error) {
+func (b *Backend) Events(ctx context.Context, q controlplane.EventQuery) (<-chan controlplane.Event, error) {
 	if b.EventsFunc == nil {
 		return nil, absent("events")
 	}
-	return b.EventsFunc(ctx, id)
+	return b.EventsFunc(ctx, q)
 }
 
 func (b *Backend) Logs(ctx context.Context, q controlplane.LogQuery, line func(controlplane.LogLine) error) error {
