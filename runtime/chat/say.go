@@ -179,7 +179,8 @@ func (s *Service) spread(line *envelope.Envelope) {
 // gets them answered with "later".
 func (s *Service) refuse(e *entry, ch *store.Channel, r SayRequest, err error, done func(chatlog.Receipt, error)) {
 	told := AsError(err)
-	if r.ID != "" && !r.Retry && !told.Retry {
+	looked := r.Retry && ch != nil // by Say, which had to know the channel for it
+	if r.ID != "" && !looked && !told.Retry {
 		receipt, found, err := s.findRefused(e, ch, r)
 		if found || err != nil {
 			s.answer(done, receipt, err)

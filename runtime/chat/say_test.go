@@ -77,10 +77,12 @@ func TestSay_committedMessageIsNeverCalledRefused(t *testing.T) {
 	first, err := aya.say(SayRequest{Channel: "lobby", ID: id, Text: "once"})
 	check(t, err)
 	outside := ben.p.login("aya-token") // another process, and not joined: the message would be refused
-	again, err := outside.say(SayRequest{Channel: "lobby", ID: id, Text: "once"})
-	check(t, err)
-	if again.Seq != first.Seq || !again.Duplicate {
-		t.Fatalf("receipt %+v, want the first one's %+v", again, first)
+	for _, retry := range []bool{false, true} {
+		again, err := outside.say(SayRequest{Channel: "lobby", ID: id, Text: "once", Retry: retry})
+		check(t, err)
+		if again.Seq != first.Seq || !again.Duplicate {
+			t.Fatalf("receipt %+v, want the first one's %+v (retry %v)", again, first, retry)
+		}
 	}
 	_, err = outside.say(SayRequest{Channel: "lobby", ID: envelope.NewID(time.Now()), Text: "new"})
 	expectCode(t, err, CodeNotJoined, false)
