@@ -119,7 +119,7 @@ func (a *account) answer(s *sending) {
 	row, logged := a.byText[s.text]
 	v := violation{at: s.acked, who: s.who, channel: s.channel, seq: row.seq, id: s.id}
 	switch {
-	case s.acked.IsZero() && s.refused != "" && s.refused != "busy" && s.refused != "unavailable" && logged:
+	case s.acked.IsZero() && s.tries == 1 && s.refused != "" && s.refused != "busy" && s.refused != "unavailable" && logged:
 		v.at, v.what = row.at, "refused with "+s.refused+", and in the log"
 	case s.acked.IsZero():
 		return
