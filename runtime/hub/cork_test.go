@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"net"
 	"syscall"
 	"testing"
 )
@@ -96,4 +97,30 @@ func TestCork_endOfTheReaderSendsWhatIsHeld(t *testing.T) {
 	}
 	<-c.Done()
 	c.Uncork() // comes too late, and does nothing
+}
+
+// The socket has room again and the drainer has not come to it yet: what is sent now still stands behind the rest of the frame.
+func TestSend_waitsBehindTheRestOfAFrameThoughThereIsRoom(t *testing.T) {
+	c, far := corkable(t)
+	rest := AppendText(nil, []byte("half of this is out"))[9:]
+	pong, answer := []byte{0x8A, 0}, AppendText(nil, []byte("answer"))
+	c.mu.Lock()
+	c.draining, c.queue, c.queued = true, net.Buffers{rest}, len(rest)
+	c.mu.Unlock()
+	c.control(pong)
+	c.Cork()
+	c.Send(answer)
+	c.Uncork()
+	if got := readOnce(t, far); got != nil {
+		t.Fatalf("%q got past what waits", got)
+	}
+	c.drain()
+	want := append(append(bytes.Clone(rest), pong...), answer...)
+	var got []byte
+	for len(got) < len(want) {
+		got = append(got, readOnce(t, far)...)
+	}
+	if !bytes.Equal(got, want) {
+		t.Fatalf("%q, want %q", got, want)
+	}
 }
