@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/supervise"
@@ -120,7 +122,12 @@ func syncDir(path string) error {
 
 // Builds lists what is known, with who holds it.
 func (d *Daemon) Builds(ctx context.Context) ([]controlplane.BuildInfo, error) {
-	builds, err := d.Store().Builds(ctx)
+	asked, cancel := context.WithTimeout(ctx, rollbackPatience) // rollback --to asks here first
+	defer cancel()
+	builds, err := d.Store().Builds(asked)
+	if errors.Is(err, store.ErrUnavailable) {
+		builds, err = d.buildsHere(), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +136,17 @@ func (d *Daemon) Builds(ctx context.Context) ([]controlplane.BuildInfo, error) {
 		out = append(out, d.buildInfo(b))
 	}
 	return out, nil
+}
+
+// buildsHere are the builds of this host's sets, all that is known while the shared database is away.
+func (d *Daemon) buildsHere() []store.Build {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := map[string]store.Build{}
+	for _, s := range d.sets {
+		known[s.Build] = store.Build{Digest: s.Build, Label: s.Label, Version: s.Version}
+	}
+	return slices.Collect(maps.Values(known))
 }
 
 func (d *Daemon) buildInfo(b store.Build) controlplane.BuildInfo {

@@ -81,10 +81,17 @@ func (d *Daemon) prepare(ctx context.Context, r controlplane.ReleaseRequest) (*f
 		Who: r.Who, Message: r.Message, Node: d.node, StartedAt: time.Now(), Steps: []controlplane.Step{},
 	}})
 	f.asked, f.gate = asked, r.Gate
-	if len(plan.Steps) == 0 {
+	if len(plan.Steps) == 0 && !d.changing(r.Version) { // what is under way may leave something to do
 		return f, errNothingToDo
 	}
 	return f, nil
+}
+
+// changing reports whether a release of the version is under way here.
+func (d *Daemon) changing(version string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.flights[version] != nil
 }
 
 // fly runs a release to its end and keeps its lease meanwhile.

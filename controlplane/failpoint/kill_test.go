@@ -279,12 +279,17 @@ func (r *rig) at(k kind, point string) bool {
 	return reached
 }
 
-// settled waits until nothing is under way any more, then holds that host.db says so too.
+// settled waits until nothing of a release is under way any more.
 func (r *rig) settled(what, version string, before controlplane.VersionInfo) {
+	r.t.Helper()
+	r.settledWithin(5*time.Second, what, version, before)
+}
+
+func (r *rig) settledWithin(within time.Duration, what, version string, before controlplane.VersionInfo) {
 	r.t.Helper()
 	began := time.Now()
 	err := r.unsettled(version, before)
-	for ; err != nil && time.Since(began) < 5*time.Second; err = r.unsettled(version, before) {
+	for ; err != nil && time.Since(began) < within; err = r.unsettled(version, before) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err != nil {

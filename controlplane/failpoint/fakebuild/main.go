@@ -131,6 +131,9 @@ func ask(address, path, ca string) (who identity, err error) {
 	if refuses := os.Getenv("FAKE_REFUSES"); refuses != "" && strings.HasPrefix(address, refuses) {
 		return who, fmt.Errorf("told to refuse %s", address)
 	}
+	if hangs := os.Getenv("FAKE_HANGS"); hangs != "" && strings.HasPrefix(address, hangs) {
+		time.Sleep(time.Minute)
+	}
 	base := address
 	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
 		base = "http://" + filepath.Base(socket)

@@ -1,0 +1,340 @@
+package failpoint
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/runtime/store"
+	"github.com/kmsctl/kms/runtime/testkit"
+)
+
+func (r *rig) begin(q controlplane.ReleaseRequest) (*controlplane.Release, error) {
+	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	defer cancel()
+	return r.client.Start(ctx, q)
+}
+
+func rollback(version string) controlplane.ReleaseRequest {
+	return controlplane.ReleaseRequest{Kind: controlplane.KindRollback, Version: version, Message: "test"}
+}
+
+// TestLease_parallelDeploysSerialise: all of fifty CI jobs that wait get their turn, in the order in which they came, and one that
+// does not wait is refused.
+func TestLease_parallelDeploysSerialise(t *testing.T) {
+	r := newRig(t, "")
+	builds := []string{r.build(""), r.build("")}
+	r.release(deploy(over, builds[0]))
+	slow := deploy(over, builds[1])
+	slow.Gate.WarmUp = "sleep 1"
+	if _, err := r.begin(slow); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.begin(deploy(over, builds[0])); controlplane.AsError(err).Kind != controlplane.LeaseHeld {
+		t.Errorf("a deploy that does not wait: %v", err)
+	}
+	var group sync.WaitGroup
+	for i := range 50 {
+		q := deploy(over, builds[i%2])
+		q.Message, q.Wait = fmt.Sprintf("job %02d", i), time.Minute
+		group.Go(func() {
+			if _, err := r.client.Start(t.Context(), q); err != nil {
+				t.Errorf("%s: %v", q.Message, err)
+			}
+		})
+		time.Sleep(5 * time.Millisecond) // first come
+	}
+	leases, err := r.client.Leases(t.Context())
+	if err != nil || len(leases) != 1 || leases[0].Version != over || !strings.HasPrefix(leases[0].Purpose, "deploy of 2.0 by ") || leases[0].Waiting < 40 {
+		t.Errorf("leases are %+v, %v", leases, err)
+	}
+	group.Wait()
+	testkit.Eventually(t, 10*time.Second, "the last has ended", func() bool { return r.version(over).Running == nil })
+	rows, err := r.store.Releases(t.Context(), over, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := "job"
+	for i := len(rows) - 1; i >= 0; i-- { // the oldest first; a job may have found nothing to do
+		if row := rows[i]; strings.HasPrefix(row.Message, "job") {
+			if row.Message < last || row.State != store.ReleaseDone {
+				t.Errorf("%s came after %s and is %s", row.Message, last, row.State)
+			}
+			last = row.Message
+		}
+	}
+	r.settled("after fifty deploys", over, r.version(over))
+}
+
+// TestRollback_takesOver a deploy that hangs, at once, and means the build that served before it.
+func TestRollback_takesOver(t *testing.T) {
+	r := newRig(t, "")
+	for range 2 {
+		r.release(deploy(over, r.build("")))
+	}
+	for name, q := range map[string]controlplane.ReleaseRequest{
+		"in its start":      deploy(over, r.build(`[ "$1" != ua ] || sleep 60`)),
+		"in its probe":      deploy(over, r.build(`[ "$1" != probe ] || sleep 60`)),
+		"in a command":      {Kind: controlplane.KindDeploy, Version: over, Build: r.build(""), Gate: controlplane.Gate{Check: "sleep 60"}},
+		"behind its swap":   deploy(over, r.build(`[ "$1" != probe ] || export FAKE_HANGS=https`)),
+		"while jobs wait":   {Kind: controlplane.KindDeploy, Version: over, Build: r.build(""), Gate: controlplane.Gate{WarmUp: "sleep 60"}},
+		"with a name to go": {Kind: controlplane.KindDeploy, Version: over, Build: r.build(""), Gate: controlplane.Gate{WarmUp: "sleep 60"}},
+	} {
+		before := r.version(over)
+		stuck, err := r.begin(q)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		back := rollback(over)
+		if name == "with a name to go" {
+			back.Build = before.Build
+		}
+		if name == "while jobs wait" {
+			waits := deploy(over, before.Build)
+			waits.Wait = time.Second
+			go r.client.Start(t.Context(), waits)
+			time.Sleep(100 * time.Millisecond)
+		}
+		began := time.Now()
+		done := r.release(back)
+		took := time.Since(began)
+		if done.State != controlplane.ReleaseDone || done.Build != before.Build || took > 5*time.Second {
+			t.Errorf("%s: %+v after %s", name, done, took)
+		}
+		t.Logf("%s: taken over in %s", name, took.Round(time.Millisecond))
+		ended, err := r.client.Release(t.Context(), stuck.ID)
+		if err != nil || ended.State != controlplane.ReleaseFailed || !strings.Contains(ended.Error.Message, "a rollback by") {
+			t.Errorf("%s: the deploy is %+v, %v", name, ended, err)
+		}
+		r.settled(name, over, before)
+	}
+}
+
+// TestGate_commands: what a command finds, and that one which fails keeps the old build and says why.
+func TestGate_commands(t *testing.T) {
+	r := newRig(t, "")
+	q := deploy(over, r.build(""))
+	q.Gate = controlplane.Gate{WarmUp: `echo "$KMS_VERSION $KMS_BUILD"; test -S "$KMS_UA_SOCKET" && test -S "$KMS_API_SOCKET"`, Check: `test -z "$KMS_STORE$KMS_HOME" && echo fine`}
+	done := r.release(q)
+	steps := map[string]string{}
+	for _, s := range done.Steps {
+		steps[s.Name] = s.State + " " + s.Message
+	}
+	if steps["warm up"] != "done 2.0 "+q.Build || steps["check"] != "done fine" {
+		t.Errorf("the commands' steps are %q, the error %+v", steps, done.Error)
+	}
+	before := r.version(over)
+	q = deploy(over, r.build(""))
+	q.Gate.Check = `echo "the moon is in the wrong phase" >&2; exit 3`
+	failed := r.release(q)
+	if failed.Error == nil || failed.Error.Kind != controlplane.Unhealthy || !strings.Contains(failed.Error.Message, "exit status 3") ||
+		!strings.Contains(failed.Error.Message, "wrong phase") || strings.Contains(fmt.Sprint(failed), "exit 3") {
+		t.Errorf("the release is %+v, %+v", failed, failed.Error)
+	}
+	r.settled("after a check that failed", over, before)
+}
+
+// TestBack_withTwentyVersions holds how long a control plane takes to be back after kill -9.
+func TestBack_withTwentyVersions(t *testing.T) {
+	r := newRig(t, "")
+	build := r.build("")
+	for i := range 20 {
+		r.release(deploy(fmt.Sprintf("4.%d", i), build))
+	}
+	before := r.processes("/run/p/")
+	best := time.Hour
+	for range 3 {
+		r.kill()
+		began := time.Now()
+		r.start()
+		best = min(best, time.Since(began))
+	}
+	after := r.processes("/run/p/")
+	t.Logf("back after %s, with %d processes", best.Round(time.Millisecond), len(after))
+	if fmt.Sprint(before) != fmt.Sprint(after) || len(after) != 40 {
+		t.Errorf("the processes are %v, were %v", after, before)
+	}
+	if best > time.Second {
+		t.Errorf("back after %s, want 1 s", best)
+	}
+}
+
+// outage makes a shared database go away and come back.
+type outage struct{ begin, end func() }
+
+// wire is a port before MySQL that can be cut, or hang.
+type wire struct {
+	mu    sync.Mutex
+	to    string
+	l     net.Listener
+	conns []net.Conn
+	hangs bool
+}
+
+func (w *wire) serve() {
+	for {
+		c, err := w.l.Accept()
+		if err != nil {
+			return
+		}
+		w.mu.Lock()
+		w.conns = append(w.conns, c)
+		hangs := w.hangs
+		w.mu.Unlock()
+		if hangs {
+			continue
+		}
+		go func() {
+			s, err := net.Dial("tcp", w.to)
+			if err != nil {
+				c.Close()
+				return
+			}
+			w.mu.Lock()
+			w.conns = append(w.conns, s)
+			w.mu.Unlock()
+			go func() { io.Copy(s, c); s.Close() }()
+			io.Copy(c, s)
+			c.Close()
+		}()
+	}
+}
+
+func (w *wire) cut(hangs bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hangs = hangs
+	for _, c := range w.conns {
+		c.Close()
+	}
+	w.conns = nil
+}
+
+// TestRollback_withoutTheDatabase goes to a warm set from host.db alone, holds through a kill -9, and is in the ledger when the database
+// is back: as the newest release, or as superseded by one that was made elsewhere meanwhile.
+func TestRollback_withoutTheDatabase(t *testing.T) {
+	t.Run("sqlite locked for ever", func(t *testing.T) {
+		r := newRig(t, "")
+		lock, err := os.OpenFile(filepath.Join(r.home, "kms.db.writer"), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		rollBackAlone(t, r, outage{
+			begin: func() { unix.Flock(int(lock.Fd()), unix.LOCK_EX) },
+			end:   func() { unix.Flock(int(lock.Fd()), unix.LOCK_UN) },
+		}, false)
+	})
+	for name, hangs := range map[string]bool{"mysql gone": false, "mysql hanging": true} {
+		t.Run(name, func(t *testing.T) {
+			u, err := url.Parse(testkit.MySQL(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &wire{to: u.Host, l: l}
+			address := l.Addr().String()
+			go w.serve()
+			defer func() { w.l.Close(); w.cut(false) }()
+			direct := *u
+			u.Host = address
+			r := newRig(t, u.String())
+			r.store.Close()
+			if r.store, err = store.Open(t.Context(), direct.String(), store.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			rollBackAlone(t, r, outage{
+				begin: func() {
+					if !hangs {
+						w.l.Close()
+					}
+					w.cut(hangs)
+				},
+				end: func() {
+					if !hangs {
+						if w.l, err = net.Listen("tcp", address); err != nil {
+							t.Fatal(err)
+						}
+						go w.serve()
+					}
+					w.cut(false)
+				},
+			}, true)
+		})
+	}
+}
+
+// rollBackAlone rolls back during an outage; the second time, when elsewhere is true, a release is made elsewhere meanwhile.
+func rollBackAlone(t *testing.T, r *rig, away outage, elsewhere bool) {
+	first, second := r.build(""), r.build("")
+	r.release(deploy(over, first))
+	r.release(deploy(over, second))
+	before := r.version(over)
+	away.begin()
+	began := time.Now()
+	queued, err := r.begin(rollback(over))
+	if err != nil || !queued.Queued || queued.State != controlplane.ReleaseDone || queued.Build != first || queued.ID != 0 {
+		t.Fatalf("rollback without the database: %+v, %v", queued, err)
+	}
+	t.Logf("rolled back in %s", time.Since(began).Round(time.Millisecond))
+	if v := r.version(over); v.Build != first {
+		t.Errorf("%s serves", v.Build)
+	}
+	if _, err := r.begin(deploy(over, second)); err == nil {
+		t.Error("a deploy without the database")
+	}
+	if !elsewhere { // SQLite, whose lock ends with the control plane's death
+		r.kill()
+		away.end()
+		r.start()
+	} else {
+		away.end()
+	}
+	r.settledWithin(30*time.Second, "after the outage", over, before)
+	rows, err := r.store.Releases(t.Context(), over, 1)
+	if err != nil || rows[0].Kind != store.ReleaseRollback || rows[0].State != store.ReleaseDone || rows[0].Build != first {
+		t.Fatalf("the newest release is %+v, %v", rows, err)
+	}
+	if !elsewhere {
+		return
+	}
+	third := r.build("")
+	r.release(deploy(over, third))
+	away.begin()
+	if queued, err = r.begin(rollback(over)); err != nil || queued.Build != first {
+		t.Fatalf("rollback without the database: %+v, %v", queued, err)
+	}
+	_, err = r.store.PutRelease(t.Context(), store.Release{Version: over, Build: second, Kind: store.ReleaseDeploy, State: store.ReleaseDone,
+		Who: "bob", Node: "elsewhere", StartedAt: time.Now().Add(time.Second), FinishedAt: time.Now().Add(time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	away.end()
+	testkit.Eventually(t, 30*time.Second, "this host follows", func() bool { v := r.version(over); return v.Build == second && v.Running == nil })
+	rows, err = r.store.Releases(t.Context(), over, 3)
+	superseded := 0
+	for _, row := range rows {
+		if row.State == store.ReleaseSuperseded && row.Build == first {
+			superseded++
+		}
+	}
+	if err != nil || superseded != 1 {
+		t.Errorf("the ledger has %+v, %v", rows, err)
+	}
+	r.settledWithin(10*time.Second, "after it was superseded", over, r.version(over))
+}
