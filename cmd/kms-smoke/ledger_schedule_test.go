@@ -25,8 +25,8 @@ func (s step) String() string {
 // deck is everything that may happen; a schedule goes through it in ever new orders, so that even a short one has each.
 func deck(mysql bool) []string {
 	all := []string{
-		"kill 1.0 ua", "kill 2.0 ua", "kill 2.0 api", "kill irc", "kill nginx", "kill worker", "kill control",
-		"freeze 1.0 ua", "freeze 2.0 ua", "freeze 1.0 api", "freeze irc", "freeze worker", "freeze control", "hang 2.0 ua",
+		"kill 1.0 ua", "kill 2.0 ua", "kill 1.0 api", "kill 2.0 api", "kill irc", "kill nginx", "kill worker", "kill control",
+		"freeze 1.0 ua", "freeze 2.0 ua", "freeze 1.0 api", "freeze irc", "freeze nginx", "freeze worker", "freeze control", "hang 2.0 ua",
 		"reload nginx", "deploy 1.0", "deploy 2.0", "rollback 2.0", "deploy 2.0",
 	}
 	if mysql {
