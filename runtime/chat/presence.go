@@ -13,6 +13,8 @@ const (
 	leaveAfter    = time.Second            // a leave that is followed by a join within this never happened
 	goneAfter     = 5 * time.Second        // a process whose nick is gone for this long is dead
 	announceAfter = time.Second            // processes that meet come in groups
+	meetFor       = 700 * time.Millisecond // how long a process that has just come into a channel waits to be greeted
+	greeting      = "here"                 // text of a join that is no news: the user was there when the receiver came
 	presenceMax   = 1000                   // users of a channel above which nobody is told who comes and goes
 )
 
@@ -29,6 +31,9 @@ type presence struct {
 	announce time.Time              // when to tell everyone who is here, zero for not at all
 	dead     map[string]time.Time   // origins whose nick has gone, since when
 	lost     map[string]struct{}    // nicks that have gone and not come back
+
+	met   map[channelKey]time.Time // channels that this process has just come into, until when its own users are no news there
+	greet map[channelKey]struct{}  // channels that another process has just come into, which is to be told who is there
 }
 
 type presentUser struct {
@@ -47,6 +52,8 @@ func newPresence(origin string, publish, deliver func(*envelope.Envelope)) *pres
 		dirty: map[memberKey]struct{}{},
 		dead:  map[string]time.Time{},
 		lost:  map[string]struct{}{},
+		met:   map[channelKey]time.Time{},
+		greet: map[channelKey]struct{}{},
 	}
 }
 
@@ -54,6 +61,9 @@ func newPresence(origin string, publish, deliver func(*envelope.Envelope)) *pres
 func (p *presence) entered(tenant, channel, user, name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if key := (channelKey{tenant, channel}); p.rooms[key] == nil {
+		p.met[key] = time.Now().Add(meetFor)
+	}
 	u := p.userLocked(tenant, channel, user)
 	u.name = name
 	u.here++
@@ -89,8 +99,13 @@ func (p *presence) remote(e *envelope.Envelope) {
 		p.mu.Unlock()
 		return
 	}
+	key := channelKey{e.Tenant, e.Channel}
+	silent := e.Text == greeting && time.Now().Before(p.met[key])
 	var show bool
 	if e.Kind == envelope.Join {
+		if p.newcomerLocked(users, e.Origin) {
+			p.greet[key] = struct{}{}
+		}
 		u := p.userLocked(e.Tenant, e.Channel, e.User)
 		u.name = e.Name
 		if u.others == nil {
@@ -103,9 +118,25 @@ func (p *presence) remote(e *envelope.Envelope) {
 		show = p.showLocked(e.Tenant, e.Channel, e.User, u)
 	}
 	p.mu.Unlock()
-	if show {
-		p.deliver(e)
+	if show && !silent {
+		news := e.Clone()
+		news.Text = ""
+		p.deliver(news)
 	}
+}
+
+// newcomerLocked reports whether a process has only now come into a channel, as the first client that moves to a new build brings it
+// there: told who is in it, it does not take those who move later for new. One that was held for dead is told when it is back.
+func (p *presence) newcomerLocked(users map[string]*presentUser, origin string) bool {
+	if _, lost := p.lost[Nick(origin)]; lost || len(users) > presenceMax {
+		return false
+	}
+	for _, u := range users {
+		if _, known := u.others[origin]; known {
+			return false
+		}
+	}
+	return true
 }
 
 // gone notes that another process's bus nick left the network. If it is back in time it says again who is there.
@@ -168,6 +199,26 @@ func (p *presence) announceLocked(now time.Time) (events []*envelope.Envelope) {
 	return events
 }
 
+// greetLocked tells those who have just come into a channel who is there.
+func (p *presence) greetLocked(now time.Time) (events []*envelope.Envelope) {
+	for key := range p.greet {
+		for user, u := range p.rooms[key] {
+			if u.told && u.here > 0 {
+				e := p.event(envelope.Join, memberKey{key.tenant, key.channel, user}, u, now)
+				e.Text = greeting
+				events = append(events, e)
+			}
+		}
+	}
+	clear(p.greet)
+	for key, until := range p.met {
+		if !now.Before(until) {
+			delete(p.met, key)
+		}
+	}
+	return events
+}
+
 func (p *presence) loop(ctx context.Context) {
 	tick := time.NewTicker(presenceTick)
 	defer tick.Stop()
@@ -185,7 +236,7 @@ func (p *presence) loop(ctx context.Context) {
 func (p *presence) flush(now time.Time) {
 	var show []*envelope.Envelope
 	p.mu.Lock()
-	tell := p.announceLocked(now)
+	tell := append(p.announceLocked(now), p.greetLocked(now)...)
 	for key := range p.dirty {
 		room := p.rooms[channelKey{key.tenant, key.channel}]
 		u := room[key.user]
@@ -196,7 +247,10 @@ func (p *presence) flush(now time.Time) {
 		if u.here == 0 && u.told && now.Sub(u.since) < leaveAfter {
 			continue
 		}
-		delete(p.dirty, key)
+		_, listening := p.met[channelKey{key.tenant, key.channel}]
+		if !listening {
+			delete(p.dirty, key)
+		}
 		quiet := len(room) > presenceMax
 		if here := u.here > 0; here != u.told {
 			u.told = here
@@ -204,7 +258,7 @@ func (p *presence) flush(now time.Time) {
 				tell = append(tell, p.event(kindOf(here), key, u, now))
 			}
 		}
-		if p.showLocked(key.tenant, key.channel, key.user, u) && !quiet {
+		if !listening && p.showLocked(key.tenant, key.channel, key.user, u) && !quiet {
 			show = append(show, p.event(kindOf(u.shown), key, u, now))
 		}
 	}

@@ -76,6 +76,7 @@ func TestPresence_tellsOneJoinAndOneLeavePerUser(t *testing.T) {
 		ps.run(2 * time.Second)
 		ps.expectShown(t, "n/b/ua", "leave aya")
 		ps.expectShown(t, "n/a/ua", "leave aya")
+		a.forget("demo", "lobby") // the hub's last subscriber has gone
 		if len(a.rooms) != 0 {
 			t.Errorf("%d rooms are remembered for nobody", len(a.rooms))
 		}
@@ -127,6 +128,35 @@ func TestPresence_movingToAnotherProcessIsNeitherLeaveNorJoin(t *testing.T) {
 		ps.run(2 * time.Second)
 		ps.expectShown(t, "n/a/ua", "leave aya")
 		ps.expectShown(t, "n/b/ua", "leave aya")
+	})
+}
+
+// A drain moves the users of a channel one after the other into a process that had nobody there.
+func TestPresence_movingOneByOneIsNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ps := newPresences(t, "n/a/ua", "n/b/ua")
+		a, b := ps.all[0], ps.all[1]
+		users := []string{"aya", "ben", "cho", "dan"}
+		for _, user := range users {
+			a.entered("demo", "lobby", user, "")
+		}
+		ps.run(2 * time.Second)
+		clear(ps.shown)
+		for _, user := range users {
+			b.entered("demo", "lobby", user, "")
+			ps.run(200 * time.Millisecond)
+			a.left("demo", "lobby", user)
+			ps.run(200 * time.Millisecond)
+		}
+		ps.run(5 * time.Second)
+		ps.expectShown(t, "n/a/ua")
+		ps.expectShown(t, "n/b/ua")
+		b.entered("demo", "lobby", "eve", "")
+		ps.run(time.Second)
+		ps.expectShown(t, "n/b/ua", "join eve")
+		if len(b.met)+len(b.greet)+len(a.met)+len(a.greet) != 0 {
+			t.Error("meetings are remembered for ever")
+		}
 	})
 }
 
