@@ -5,7 +5,7 @@ LABEL    := $(shell git describe --always --dirty --tags 2>/dev/null || echo unk
 VERSIONS := 1.0 2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint bench bench-log smoke echo-server fuzz generate clean
+.PHONY: help build run test race lint bench bench-log bench-deploys smoke echo-server fuzz generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ bench: build bin/kms-bench ## a whole KMS beside a bare floor, Nchan and tornado
 bench-log: build bin/kms-bench-log ## the message log, resume and two linked IRC servers, one JSON line per figure; BENCH=sqlite,mariadb,resume,linked
 	@.ci/install test
 	@.ci/with-mariadb bin/kms-bench-log --builds bin --only "$(BENCH)" $(BENCH_FLAGS)
+
+bench-deploys: build bin/kms-smoke ## swaps between two builds under load, one JSON line per figure; SWAPS=200 CLIENTS=1000
+	@.ci/install run
+	@bin/kms-smoke --builds bin --bench-deploys --swaps $(or $(SWAPS),200) --clients $(or $(CLIENTS),1000)
 
 smoke: build bin/kms-smoke ## the whole story on real parts in under a minute; STORE=sqlite|mysql IRCD=inspircd|ngircd
 	@.ci/install run

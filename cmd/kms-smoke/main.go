@@ -28,11 +28,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 	builds := flags.String("builds", "bin", "directory of kmsctl, kms-1.0 and kms-2.0")
 	store := flags.String("store", "sqlite", "sqlite, or mysql: a database of its own on the server that KMS_TEST_MYSQL names")
 	ircd := flags.String("ircd", "", "inspircd or ngircd; empty: whichever is installed")
+	bench := flags.Bool("bench-deploys", false, "instead swap builds under load and print a JSON line per figure")
+	swaps := flags.Int("swaps", 200, "of --bench-deploys")
+	clients := flags.Int("clients", 1000, "WebSockets of --bench-deploys, half of them of each version")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *bench {
+		dir, err := filepath.Abs(*builds)
+		if err != nil {
+			fmt.Fprintln(stderr, "kms-smoke: error:", err)
+			return 1
+		}
+		return benchDeploys(ctx, options{builds: dir, ircd: *ircd}, *swaps, *clients, stdout, stderr)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("it took longer than %s", within))
 	defer cancel()
 	result := smoke(ctx, *builds, *store, *ircd, stderr)

@@ -411,16 +411,27 @@ func (d *Daemon) openShared(ctx context.Context) error {
 // Uptime is how long this control plane has run.
 func (d *Daemon) Uptime() time.Duration { return time.Since(d.startedAt) }
 
+// auditPatience is how long a change that was made waits for its entry, while the shared database hangs.
+const auditPatience = 500 * time.Millisecond
+
 // Audited records one change in the audit trail; a trail that cannot be written is logged, since the change has happened.
 func (d *Daemon) Audited(ctx context.Context, who, action, subject, message string, err error) {
 	result := "done"
 	if err != nil {
 		result = err.Error()
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
 	entry := store.Audit{Who: who, Action: action, Subject: subject, Message: message, Result: result, Node: d.node}
-	d.logError("write the audit trail", d.Store().AppendAudit(ctx, entry))
+	written := make(chan struct{})
+	d.work.Go(func() {
+		defer close(written)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		d.logError("write the audit trail", d.Store().AppendAudit(ctx, entry))
+	})
+	select {
+	case <-written:
+	case <-time.After(auditPatience):
+	}
 	d.events.emit(controlplane.Event{Kind: "audit", Message: fmt.Sprintf("%s: %s %s: %s", who, action, subject, result)})
 }
 
