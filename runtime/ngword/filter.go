@@ -1,37 +1,72 @@
 package ngword
 
+import "slices"
+
 // Filter judges lines by several lists together: an allow entry of any of them wins over the words of any of them, and the
 // strongest action wins. It does not change and is safe for concurrent use.
 type Filter struct {
-	lists []*Matcher
+	lists      []*Matcher // those with words first
+	words      int        // how many of them have words
+	symbols    bool       // one of them has symbols that are letters of words
+	lookAlikes bool       // one of them counts look-alikes
 }
+
+// joinersList stands for the words that may be joined to those of the lists.
+const joinersList = -1
 
 // NewFilter joins matchers; nil ones are skipped. It costs next to nothing: matchers are shared, not copied.
 func NewFilter(lists ...*Matcher) *Filter {
 	f := &Filter{}
-	for _, m := range lists {
-		if m != nil && len(m.patterns) > 0 {
-			f.lists = append(f.lists, m)
+	for _, hasWords := range []bool{true, false} {
+		for _, m := range lists {
+			if m != nil && len(m.patterns) > 0 && m.hasWords == hasWords {
+				f.lists = append(f.lists, m)
+				f.symbols = f.symbols || len(m.symbols) > 0
+				f.lookAlikes = f.lookAlikes || m.lookAlikes && hasWords
+			}
+		}
+		if hasWords {
+			f.words = len(f.lists)
 		}
 	}
 	return f
 }
 
-func (f *Filter) pattern(at span) *pattern { return &f.lists[at.list].patterns[at.pattern] }
-
-func (f *Filter) isSymbol(r rune) bool {
-	for _, m := range f.lists {
-		if m.symbols[r] {
-			return true
-		}
+func (f *Filter) list(i int32) *Matcher {
+	if i == joinersList {
+		return joiners()
 	}
-	return false
+	return f.lists[i]
+}
+
+func (f *Filter) pattern(at span) *pattern { return &f.list(at.list).patterns[at.pattern] }
+
+// isSymbol reports symbols that are letters of words. It is nil when there are none.
+func (f *Filter) isSymbol() func(rune) bool {
+	if !f.symbols {
+		return nil
+	}
+	return func(r rune) bool {
+		for _, m := range f.lists {
+			if m.symbols[r] {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// place is where a word stands in the line, in bytes.
+type place struct {
+	start, end int32
+	pattern    int32
+	list       int32
 }
 
 // Check judges a line. A line without hits costs no allocation. It takes time in proportion to the line.
 func (f *Filter) Check(text string) Result {
 	res := Result{Text: text}
-	if len(f.lists) == 0 {
+	if f.words == 0 {
 		return res
 	}
 	if len(text) > maxLine {
@@ -43,17 +78,17 @@ func (f *Filter) Check(text string) Result {
 	f.scan(s, text)
 	worst := severity(0)
 	masking := masker{text: text}
-	for _, at := range s.found {
-		p := f.pattern(at)
-		if p.allow || s.isAllowed(at) {
+	for _, at := range s.places {
+		if _, ok := f.allowedBy(s, at); ok {
 			continue
 		}
-		h := f.hit(s, at)
-		worst = max(worst, p.severity)
-		if p.severity == masked {
+		h := f.hit(at)
+		severity := severityOf(h.Action)
+		worst = max(worst, severity)
+		if severity == masked {
 			masking.hide(h.Start, h.End)
 		}
-		if n := len(res.Hits); n == maxHits || n > 0 && res.Hits[n-1].End >= h.End && severityOf(res.Hits[n-1].Action) >= p.severity {
+		if n := len(res.Hits); n == maxHits || n > 0 && res.Hits[n-1].End >= h.End && severityOf(res.Hits[n-1].Action) >= severity {
 			continue // told already, by the hit around it
 		}
 		res.Hits = append(res.Hits, h)
@@ -65,24 +100,118 @@ func (f *Filter) Check(text string) Result {
 	return res
 }
 
-// scan finds the places at which words stand, in order, and what allow entries cover.
+func (f *Filter) hit(at place) Hit {
+	m := f.lists[at.list]
+	p := &m.patterns[at.pattern]
+	return Hit{List: m.list, Word: m.wordOf(p), Action: actionNames[p.severity], Start: int(at.start), End: int(at.end)}
+}
+
+// scan finds the places at which words stand, in order, and what allow entries cover. It reads the line once, and again
+// where it holds what can be read in another way: words hide behind symbols that other words are made of, behind digits and
+// symbols, behind blanks. Further readings tell only what the first does not.
 func (f *Filter) scan(s *scratch, text string) {
-	s.fold(text, f.isSymbol)
-	s.found, s.allowed = s.found[:0], s.allowed[:0]
-	for i, m := range f.lists {
-		m.find(s, int32(i))
+	s.places, s.allowed = s.places[:0], s.allowed[:0]
+	f.read(s, text, f.isSymbol(), nil)
+	f.take(s, 0)
+	if f.symbols {
+		f.read(s, text, nil, nil)
+		f.take(s, 0)
 	}
-	if len(s.found) > 0 {
-		f.dropUnjoined(s)
-		s.order()
+	if f.lookAlikes {
+		f.scanDisguised(s, text, signsOf(text))
+	}
+	if len(s.places) > 0 {
+		s.sortAllowed()
+		s.sortPlaces()
 	}
 }
 
-func (f *Filter) hit(s *scratch, at span) Hit {
-	m, p := f.lists[at.list], f.pattern(at)
-	h := Hit{List: m.list, Word: p.word, Action: actionNames[p.severity], Start: int(s.letters[at.first].start), End: int(s.letters[at.last].end)}
-	if m.runs[p.offset+uint32(p.runs)-1].long {
-		h.End = max(h.End, int(s.letters[at.last].longEnd))
+func (f *Filter) scanDisguised(s *scratch, text string, signs signs) {
+	if !signs.disguises && !signs.blanks {
+		return
 	}
-	return h
+	s.disguise(text)
+	if len(s.subs) > 0 {
+		f.read(s, text, nil, s.subs)
+		f.take(s, 1<<disguised)
+		if !slices.Equal(s.subs, s.others) {
+			f.read(s, text, nil, s.others)
+			f.take(s, 1<<disguised)
+		}
+	}
+	if signs.blanks && s.blank(text) {
+		f.fold(s, text, nil, s.others)
+		budget := blankBudget + blankPerLetter*len(s.letters)
+		for i, m := range f.lists[:f.words] {
+			if m.lookAlikes {
+				m.findBlanked(s, int32(i), &budget)
+			}
+		}
+		f.take(s, 1<<blanked)
+	}
+}
+
+func (f *Filter) fold(s *scratch, text string, isSymbol func(rune) bool, subs []sub) {
+	s.fold(text, isSymbol, subs)
+	s.found = s.found[:0]
+}
+
+// read finds words in one reading of the line. Lists without words are asked only when there is a word.
+func (f *Filter) read(s *scratch, text string, isSymbol func(rune) bool, subs []sub) {
+	f.fold(s, text, isSymbol, subs)
+	for i, m := range f.lists {
+		if i >= f.words && len(s.found) == 0 {
+			return
+		}
+		m.find(s.runs, func(pattern int32, at int) { f.tryPlace(s, int32(i), pattern, at) })
+	}
+}
+
+// take keeps the places found in a reading, those that need the looks given; 0: all that are not known yet.
+func (f *Filter) take(s *scratch, looks uint16) {
+	if len(s.found) == 0 {
+		return
+	}
+	f.dropUnjoined(s)
+	known := len(s.places)
+	for _, at := range s.found {
+		if looks != 0 && s.looksOf(at)&looks == 0 {
+			continue
+		}
+		p := place{s.letters[at.first].start, s.endOf(f.list(at.list), at), at.pattern, at.list}
+		if known == 0 || !slices.Contains(s.places[:known], p) {
+			s.places = append(s.places, p)
+		}
+	}
+}
+
+func (s *scratch) looksOf(at span) (looks uint16) {
+	for _, l := range s.letters[at.first : at.last+1] {
+		looks |= 1 << l.look
+	}
+	return looks
+}
+
+// sortPlaces sorts the places by where they begin, longer ones first.
+func (s *scratch) sortPlaces() {
+	sortIfNeeded(s.places, func(a, b place) int {
+		if a.start != b.start {
+			return int(a.start - b.start)
+		}
+		return int(b.end - a.end)
+	})
+}
+
+// sortIfNeeded sorts what mostly is in order already.
+func sortIfNeeded[T any](list []T, compare func(a, b T) int) {
+	if !slices.IsSortedFunc(list, compare) {
+		slices.SortFunc(list, compare)
+	}
+}
+
+// resize returns n zeroes, in the memory given if that is enough.
+func resize(b []uint8, n int) []uint8 {
+	b = slices.Grow(b[:0], n)[:n]
+	clear(b)
+	return b
 }

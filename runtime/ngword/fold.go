@@ -40,9 +40,13 @@ func foldTables() {
 			voicedKana[r-0x3000] = composed(r, '\u3099')
 			halfVoiced[r-0x3000] = composed(r, '\u309a')
 		}
+		odd := map[int]bool{}
+		for r := range alikes {
+			odd[int(r>>8)] = true
+		}
 		for page := range foldPages {
 			first := rune(page * 256)
-			if isIdentity(first) && isIdentity(first+255) {
+			if isIdentity(first) && isIdentity(first+255) && !odd[page] {
 				continue
 			}
 			p := &foldPage{}
@@ -67,7 +71,10 @@ func composed(base, mark rune) rune {
 	return c[0]
 }
 
-// classify returns the letter that r folds to, or what it is instead.
+// lookShift is where classify's result has the letter's look.
+const lookShift = 21
+
+// classify returns the letter that r folds to, with its look, or what it is instead.
 func classify(r rune) int32 {
 	if r >= 0 && r < tableEnd {
 		p := foldPages[r>>8]
@@ -94,6 +101,9 @@ func foldEntry(r rune) int32 {
 	letters := foldRune(r)
 	switch {
 	case len(letters) == 1:
+		if a, ok := alikes[letters[0]]; ok {
+			return a.letter | int32(a.look)<<lookShift
+		}
 		return letters[0]
 	case len(letters) > 1:
 		expansions = append(expansions, letters)
@@ -126,6 +136,9 @@ func specialClass(r rune) (int32, bool) {
 
 // foldRune folds one code point to the letters that it stands for; none for what is not a letter or digit.
 func foldRune(r rune) []rune {
+	if letter, ok := emblem(r); ok {
+		return []rune{letter}
+	}
 	var out []rune
 	for _, c := range norm.NFKC.String(string(r)) {
 		switch {
@@ -145,8 +158,8 @@ func foldRune(r rune) []rune {
 func foldCase(c rune) []rune {
 	var out []rune
 	for _, d := range norm.NFD.String(string(unicode.ToLower(c))) {
-		if base, ok := strokes[d]; ok {
-			d = base
+		if a, ok := alikes[d]; ok && a.look == plain {
+			d = a.letter
 		}
 		if unicode.IsLetter(d) || unicode.IsNumber(d) {
 			out = append(out, unicode.ToLower(d))
@@ -158,9 +171,6 @@ func foldCase(c rune) []rune {
 	}
 	return out
 }
-
-// strokes are Latin letters whose stroke or shape is no separate mark in Unicode.
-var strokes = map[rune]rune{'ø': 'o', 'đ': 'd', 'ħ': 'h', 'ł': 'l', 'ŧ': 't', 'ı': 'i', 'ς': 'σ'}
 
 // foldKana makes katakana of hiragana and large kana of small ones. What is no kana in these blocks is left out.
 func foldKana(c rune) rune {

@@ -7,6 +7,9 @@ package ngword
 
 import (
 	"fmt"
+	"math"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/kmsctl/kms/runtime/store"
@@ -20,6 +23,12 @@ const maxHits = 64
 
 // maxWord bounds a word, in folded letters. The store's bound in code points is lower, but some fold to several letters.
 const maxWord = 2000
+
+// Bounds of a list, beyond which a process would suffer: it takes some 90 bytes of memory for an entry.
+const (
+	maxEntries = 1_000_000
+	maxLetters = 1 << 24
+)
 
 // Result is the verdict on a line. Action is the strongest of the hits': reject, shadow, mask, flag, or empty. Text is the
 // line with the hits of action mask replaced, one `*` for each code point.
@@ -79,27 +88,19 @@ func modeOf(name string) mode {
 	return substring
 }
 
-// pattern is one entry of the list. Its runs stand in Matcher.runs.
-type pattern struct {
-	word     string
-	offset   uint32 // of its first run
-	runs     uint16
-	letters  uint16
-	severity severity
-	mode     mode
-	allow    bool
-	next     int32  // another pattern with the same letters, -1: none
-	gaps     []bool // of an allow entry: whether a separator stands before a letter
-}
-
 // Matcher is a compiled list. It does not change and is safe for concurrent use.
 type Matcher struct {
-	list     string // its name
-	patterns []pattern
-	runs     []patternRun
-	auto     automaton
-	symbols  map[rune]bool // symbols that words are made of, and that therefore separate nothing
-	skipped  []string
+	list       string // its name
+	shipped    bool   // KMS brings it along
+	spacing    spacing
+	lookAlikes bool
+	hasWords   bool // not only allow entries
+	patterns   []pattern
+	runs       []patternRun
+	words      []byte // of all entries
+	index      index
+	symbols    map[rune]bool // symbols that words are made of, and that therefore separate nothing
+	skipped    []string
 }
 
 // scratches serve all matchers: a process has thousands of lists, and few lines at a time.
@@ -109,55 +110,62 @@ var scratches = sync.Pool{New: func() any { return &scratch{} }}
 func (m *Matcher) Skipped() []string { return m.skipped }
 
 // Compile makes a Matcher of a list. An entry that holds nothing to look for (a zero-width space) is left out, since one
-// bad entry must not end the filtering; see Skipped. It is an error only for a word beyond all bounds of the store.
+// bad entry must not end the filtering; see Skipped. It is an error only for what is beyond all bounds of the store: a word
+// too long, or a list of more than maxEntries entries or maxLetters letters.
 func Compile(list store.NGList) (*Matcher, error) {
-	m := &Matcher{list: list.Name, symbols: map[rune]bool{}}
+	if n := len(list.Entries); n > maxEntries {
+		return nil, fmt.Errorf("cannot compile NG list %q: it has %d entries, at most %d are allowed", list.Name, n, maxEntries)
+	}
+	m := &Matcher{list: list.Name, shipped: list.Tenant == store.NGBase && strings.HasPrefix(list.Name, shippedPrefix),
+		spacing: spacingOf(list.Settings.Spacing), lookAlikes: list.Settings.LookAlikes != store.NGOff, symbols: map[rune]bool{}}
 	foldTables() // before anything reads them
 	for _, e := range list.Entries {
 		m.keepSymbols(e.Word)
 	}
-	b := newBuilder()
 	s := &scratch{}
+	m.patterns = make([]pattern, 0, len(list.Entries))
 	for _, e := range list.Entries {
-		if err := m.add(b, s, e); err != nil {
+		if err := m.add(s, e); err != nil {
 			return nil, fmt.Errorf("cannot compile NG list %q: word %.80q: %v", list.Name, e.Word, err)
 		}
 	}
-	m.auto = b.finish()
+	m.runs, m.words = slices.Clip(m.runs), slices.Clip(m.words)
+	m.build()
 	return m, nil
 }
 
-func (m *Matcher) add(b *builder, s *scratch, e store.NGEntry) error {
-	s.fold(e.Word, m.isSymbol)
-	if len(s.letters) == 0 {
-		m.skipped = append(m.skipped, e.Word)
-		return nil
+// spacingOf takes a setting of a newer version as the strictest.
+func spacingOf(name string) spacing {
+	switch name {
+	case "", store.NGSpacingWord:
+		return wordSpacing
+	case store.NGSpacingOff:
+		return noSpacing
 	}
-	if len(s.letters) > maxWord {
-		return fmt.Errorf("it has %d letters, at most %d are allowed", len(s.letters), maxWord)
-	}
-	p := pattern{word: e.Word, offset: uint32(len(m.runs)), letters: uint16(len(s.letters)), severity: severityOf(e.Action),
-		mode: modeOf(e.Mode), allow: e.Kind == store.NGAllow}
-	if p.allow {
-		for _, l := range s.letters {
-			p.gaps = append(p.gaps, l.gap)
-		}
-	}
-	node := int32(0)
-	for _, r := range s.runs {
-		m.runs = append(m.runs, patternRun{r: r.r, count: uint16(r.last - r.first + 1), long: s.anyLong(r)})
-		node = b.child(node, r.r)
-	}
-	p.runs = uint16(len(s.runs))
-	p.next = b.out[node]
-	b.out[node] = int32(len(m.patterns))
-	m.patterns = append(m.patterns, p)
-	return nil
+	return anySpacing
 }
 
-// patternRun is a letter of a word with how often it stands there in a row.
-type patternRun struct {
-	r     rune
-	count uint16
-	long  bool // a long-vowel mark follows
+func (m *Matcher) add(s *scratch, e store.NGEntry) error {
+	s.fold(e.Word, m.isSymbol, nil)
+	switch n := len(s.letters); {
+	case n == 0:
+		m.skipped = append(m.skipped, e.Word)
+		return nil
+	case n > maxWord:
+		return fmt.Errorf("it has %d letters, at most %d are allowed", n, maxWord)
+	case len(m.runs)+n > maxLetters:
+		return fmt.Errorf("with it the list has more than %d letters", maxLetters)
+	case len(e.Word) > math.MaxUint16:
+		return fmt.Errorf("it has %d bytes", len(e.Word))
+	}
+	p := pattern{runs: uint32(len(m.runs)), word: uint32(len(m.words)), bytes: uint16(len(e.Word)), runCount: uint16(len(s.runs)),
+		letters: uint16(len(s.letters)), severity: severityOf(e.Action), mode: modeOf(e.Mode), allow: e.Kind == store.NGAllow,
+		odd: s.looks > 1<<plain}
+	m.words = append(m.words, e.Word...)
+	for _, r := range s.runs {
+		m.runs = append(m.runs, s.packRun(r))
+	}
+	m.patterns = append(m.patterns, p)
+	m.hasWords = m.hasWords || !p.allow
+	return nil
 }

@@ -7,8 +7,19 @@ type letter struct {
 	r          rune
 	start, end int32 // bytes of the original, marks that follow included
 	longEnd    int32 // after the long-vowel marks that follow, 0: there is none
-	gap        bool  // separators stand before it
+	gap        gap   // what stands before it
+	look       look
 }
+
+// gap is what separates a letter from the one before it.
+type gap uint8
+
+const (
+	noGap      gap = iota
+	apostrophe     // nothing else
+	pause          // spaces and the punctuation of sentences, which ordinary lines have between words
+	symbolic       // other symbols
+)
 
 // run is the same letter some times in a row, whatever stands between.
 type run struct {
@@ -20,54 +31,92 @@ type run struct {
 type span struct {
 	first, last int32
 	pattern     int32
-	list        int32 // of the filter
+	list        int32 // of the filter, joinersList
 	suffix      bool  // ends before the ending of a longer word
+	loose       bool  // needs no boundary
 }
 
 // scratch is the memory of one Check.
 type scratch struct {
+	text    string
 	letters []letter
 	runs    []run
+	looks   uint16 // a bit for each look among the letters
 	found   []span
-	allowed []int32 // per letter: the last letter of the longest allowed span that begins at it or before, -1
+	allowed []cover // of all readings
 	joins   []uint8 // per letter: joinsBefore, joinsAfter
+	places  []place
+	signs   signs
+	token   []char
+	subs    []sub // what the disguised letters of the line stand for
+	others  []sub // the same where a symbol stands for two letters, with the second one
 }
 
-// fold reads a line into letters and runs.
-func (s *scratch) fold(text string, isSymbol func(rune) bool) {
-	s.letters, s.runs = s.letters[:0], s.runs[:0]
-	gap := false
+// fold reads a line into letters and runs. Where subs stand, they are read instead. Symbols that isSymbol knows are letters.
+func (s *scratch) fold(text string, isSymbol func(rune) bool, subs []sub) {
+	s.text, s.letters, s.looks = text, s.letters[:0], 0
+	before := noGap
 	for i, r := range text {
-		c := int32(r)
+		c := r
 		if r < 'a' || r > 'z' {
 			c = classify(r)
 		}
 		end := int32(i) + size(text, i, r)
+		if len(subs) > 0 && subs[0].at == int32(i) {
+			c, subs = subs[0].letter|int32(subs[0].look)<<lookShift, subs[1:]
+		}
 		if c < 0 {
-			if c = s.special(c, r, end, gap, isSymbol); c == 0 {
+			if c = s.special(c, r, end, before, isSymbol); c == 0 {
 				continue
 			}
 			if c == isSeparator {
-				gap = true
+				before = max(before, gapOf(r))
 				continue
 			}
 		}
 		if c > isSeveral {
-			s.letters = append(s.letters, letter{r: c, start: int32(i), end: end, gap: gap})
+			s.looks |= 1 << (c >> lookShift)
+			s.letters = append(s.letters, letter{r: c & (1<<lookShift - 1), start: int32(i), end: end, gap: before, look: look(c >> lookShift)})
 		} else {
-			for n, r := range expansions[isSeveral-c] {
-				s.letters = append(s.letters, letter{r: r, start: int32(i), end: end, gap: gap && n == 0})
-			}
+			s.addSeveral(expansions[isSeveral-c], int32(i), end, before)
 		}
-		gap = false
+		before = noGap
 	}
-	for i, l := range s.letters {
-		if n := len(s.runs); n > 0 && s.runs[n-1].r == l.r {
-			s.runs[n-1].last = int32(i)
+	s.findRuns()
+}
+
+func (s *scratch) addSeveral(letters []rune, start, end int32, before gap) {
+	for _, r := range letters {
+		s.letters = append(s.letters, letter{r: r, start: start, end: end, gap: before})
+		before = noGap
+	}
+}
+
+func (s *scratch) findRuns() {
+	s.runs = s.runs[:0]
+	last := rune(-1)
+	for i := range s.letters {
+		if r := s.letters[i].r; r == last {
+			s.runs[len(s.runs)-1].last = int32(i)
 		} else {
-			s.runs = append(s.runs, run{r: l.r, first: int32(i), last: int32(i)})
+			s.runs = append(s.runs, run{r: r, first: int32(i), last: int32(i)})
+			last = r
 		}
 	}
+}
+
+// gapOf tells what kind of gap a separator makes.
+func gapOf(r rune) gap {
+	switch r {
+	case '\'', '’', '‘', 'ʼ':
+		return apostrophe
+	case ' ', '\t', '\n', '\r', ',', '.', '!', '?', ':', ';', '(', ')', '"', '、', '。', '，', '．', '！', '？', '：', '；', '（', '）', '「', '」', '『', '』', '【', '】':
+		return pause
+	}
+	if unicode.IsSpace(r) {
+		return pause
+	}
+	return symbolic
 }
 
 // size is the length of the code point at i; invalid UTF-8 comes as a rune of one byte.
@@ -86,19 +135,19 @@ func size(text string, i int, r rune) int32 {
 }
 
 // special deals with what is no letter by itself. It returns 0 when there is nothing more to do, isSeparator, or the letter
-// (or letters) after all. gap tells that separators stand before it.
-func (s *scratch) special(c int32, r rune, end int32, gap bool, isSymbol func(rune) bool) int32 {
-	if isSymbol(r) {
+// (or letters) after all. before is what stands before it.
+func (s *scratch) special(c int32, r rune, end int32, before gap, isSymbol func(rune) bool) int32 {
+	if isSymbol != nil && isSymbol(r) {
 		return r
 	}
 	if (c == isLong || c == isSeparator && isWave(r)) && len(s.letters) > 0 {
 		// It belongs to the vowel before it, however far that is: no word begins with it.
-		if l := &s.letters[len(s.letters)-1]; isKana(l.r) {
+		if l := &s.letters[len(s.letters)-1]; isKana(l.r) || l.look == blanked {
 			l.longEnd = end
 		}
 	}
 	var last *letter
-	if n := len(s.letters); n > 0 && !gap {
+	if n := len(s.letters); n > 0 && before == noGap {
 		last = &s.letters[n-1]
 	}
 	switch c {
@@ -110,16 +159,9 @@ func (s *scratch) special(c int32, r rune, end int32, gap bool, isSymbol func(ru
 		}
 		return isSeparator
 	case isVoiced, isHalfVoiced:
-		if last == nil {
-			return 0
-		}
-		last.end = end
-		table := &voicedKana
-		if c == isHalfVoiced {
-			table = &halfVoiced
-		}
-		if isKana(last.r) && table[last.r-0x3000] != 0 {
-			last.r = table[last.r-0x3000]
+		if last != nil {
+			last.end = end
+			last.r = voiced(last.r, c)
 		}
 		return 0
 	case isScriptMark:
@@ -134,6 +176,18 @@ func (s *scratch) special(c int32, r rune, end int32, gap bool, isSymbol func(ru
 		return 0
 	}
 	return c // several letters
+}
+
+// voiced is the kana with the voicing mark c, or the letter as it is when it takes none.
+func voiced(r rune, c int32) rune {
+	table := &voicedKana
+	if c == isHalfVoiced {
+		table = &halfVoiced
+	}
+	if isKana(r) && table[r-0x3000] != 0 {
+		return table[r-0x3000]
+	}
+	return r
 }
 
 // isWave reports what people write for a long-vowel mark.

@@ -10,6 +10,9 @@ import (
 //go:embed lists
 var shippedFiles embed.FS
 
+// shippedPrefix begins the name of every base list that KMS brings along, and of no other.
+const shippedPrefix = "kms-"
+
 // shippedNames are the base lists that KMS brings along, as Shipped returns them.
 var shippedNames = []string{"kms-allow-en", "kms-allow-ja"}
 

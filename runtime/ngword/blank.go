@@ -1,0 +1,155 @@
+package ngword
+
+import "sort"
+
+// anyLetter is the letter of a blank. No entry has it.
+const anyLetter rune = 1<<lookShift - 1
+
+// Bounds of the search for words with blanks in them, per line: the patterns looked at, with an allowance for each letter;
+// and how far before its first blank a word begins, in letters.
+const (
+	blankBudget    = 8192
+	blankPerLetter = 8
+	blankReach     = 12
+)
+
+// blank adds to the subs of the disguised reading what may stand for any letter: `f*ck`, お○んこ, おxにx. It reports whether
+// there is any.
+func (s *scratch) blank(text string) bool {
+	s.token = s.token[:0]
+	for i, r := range text {
+		s.token = append(s.token, char{int32(i), r, kindOf(r)})
+	}
+	merged := s.others[:0]
+	subs := s.subs
+	found := false
+	for i, c := range s.token {
+		for len(subs) > 0 && subs[0].at < c.at {
+			merged, subs = append(merged, subs[0]), subs[1:]
+		}
+		if s.isBlankAt(i) {
+			found = true
+			merged = append(merged, sub{c.at, anyLetter, blanked})
+			if len(subs) > 0 && subs[0].at == c.at {
+				subs = subs[1:]
+			}
+		}
+	}
+	s.others = append(merged, subs...)
+	return found
+}
+
+// isBlankAt reports a character of the line that stands within a word for any letter.
+func (s *scratch) isBlankAt(i int) bool {
+	if i == 0 {
+		return false
+	}
+	before, next := s.token[i-1].kind, otherKind
+	end := i + 1
+	for end < len(s.token) && (s.token[end].kind == blankKind || s.token[end].r == '#') {
+		end++
+	}
+	if end < len(s.token) {
+		next = s.token[end].kind
+	}
+	switch c := s.token[i]; {
+	case c.r == '#':
+		return before == latinKind && next == latinKind
+	case c.kind == blankKind && before == blankKind:
+		return s.isBlankAt(i - 1)
+	case c.kind == blankKind:
+		return before == nativeKind || (before == latinKind || before == digitKind) && (next == latinKind || next == nativeKind || next == digitKind || c.r != '*')
+	case c.r == 'x' || c.r == 'X' || c.r == 'o' || c.r == 'O' || c.r == 'ｘ' || c.r == 'Ｘ' || c.r == 'ｏ' || c.r == 'Ｏ':
+		return before == nativeKind && next != latinKind || before == latinKind && next == nativeKind
+	}
+	return false
+}
+
+// findBlanked finds words with blanks. At least half of the letters must be there, and two of them.
+func (m *Matcher) findBlanked(s *scratch, list int32, budget *int) {
+	for i := range s.letters {
+		if s.letters[i].look != blanked || i > 0 && s.letters[i-1].look == blanked {
+			continue
+		}
+		for first := i - 1; first >= 0 && first > i-blankReach; first-- {
+			if s.letters[first].look == blanked {
+				break
+			}
+			m.findBlankedAt(s, list, first, budget)
+			if s.letters[first].gap != noGap {
+				break
+			}
+		}
+	}
+}
+
+// findBlankedAt looks at the entries that begin with the letter, and with the one after it when that is there.
+func (m *Matcher) findBlankedAt(s *scratch, list int32, first int, budget *int) {
+	key := [2]rune{s.letters[first].r, -1}
+	if second := s.letters[first+1]; second.look != blanked {
+		key[1] = second.r
+	}
+	from := sort.Search(len(m.patterns), func(i int) bool { return m.compareKey(i, key) >= 0 })
+	for i := from; i < len(m.patterns) && m.compareKey(i, key) == 0 && *budget > 0; i++ {
+		*budget--
+		p := &m.patterns[i]
+		last, ok := m.standsBlanked(p, s, first)
+		if !ok || p.allow {
+			continue
+		}
+		at := span{first: int32(first), last: int32(last), pattern: int32(i), list: list}
+		if isWordy(p.mode, s.letters[first].r) && !s.beginsWord(at.first) ||
+			isWordy(p.mode, m.runsOf(p)[p.runCount-1].letter()) && !s.endsBlanked(at.last) {
+			continue
+		}
+		at.loose = true
+		s.found = append(s.found, at)
+	}
+}
+
+func (s *scratch) endsBlanked(last int32) bool {
+	rest := s.letters[last+1:]
+	return s.endsWord(last) || isEnding(rest, len(rest)+4, false)
+}
+
+// compareKey orders an entry by its first run, and by the second when the key has one or the first letter is doubled.
+func (m *Matcher) compareKey(i int, key [2]rune) int {
+	runs := m.runsOf(&m.patterns[i])
+	if runs[0].letter() != key[0] || key[1] < 0 || key[1] == key[0] {
+		return int(runs[0].letter()) - int(key[0])
+	}
+	if len(runs) == 1 {
+		return -1
+	}
+	return int(runs[1].letter()) - int(key[1])
+}
+
+// standsBlanked returns the last letter of the entry that stands at the letter first, if enough of it is there.
+func (m *Matcher) standsBlanked(p *pattern, s *scratch, first int) (last int, ok bool) {
+	at, there := first, 0
+	for _, w := range m.runsOf(p) {
+		for range w.count() {
+			if at == len(s.letters) || at > first && s.letters[at].gap != noGap {
+				return 0, false
+			}
+			switch l := s.letters[at]; {
+			case l.r == w.letter() && l.look == w.look():
+				there++
+			case l.look != blanked && (l.look != disguised || l.r != w.letter()):
+				return 0, false
+			}
+			at++
+		}
+		if w.long() && at < len(s.letters) && s.letters[at].look == blanked && s.letters[at-1].longEnd == 0 {
+			at++ // the blank stands for the long-vowel mark
+		}
+	}
+	n := at - first
+	blanks := 0
+	for _, l := range s.letters[first:at] {
+		if l.look == blanked {
+			blanks++
+		}
+	}
+	return at - 1, blanks > 0 && n >= minDisguised && there >= 2 && 2*there >= n
+}
