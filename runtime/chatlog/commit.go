@@ -98,7 +98,7 @@ func (l *Log) attempt(rows []*entry) (known bool, err error) {
 			for _, it := range live {
 				it.answer()
 			}
-			time.Sleep(200 * time.Millisecond) // a slow disk
+			time.Sleep(100 * time.Millisecond) // a slow disk
 		}
 		return err
 	})
