@@ -18,15 +18,6 @@ func withShipped(t *testing.T) (*Filter, []string) {
 	return NewFilter(matchers...), common
 }
 
-func compileList(t *testing.T, l store.NGList) *Matcher {
-	t.Helper()
-	m, err := Compile(l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
 func TestShipped_ordinaryTalkPasses(t *testing.T) {
 	f, _ := withShipped(t)
 	for _, line := range []string{
