@@ -18,7 +18,11 @@ const (
 func (s *scratch) blank(text string) bool {
 	s.token = s.token[:0]
 	for i, r := range text {
-		s.token = append(s.token, char{int32(i), r, kindOf(r)})
+		k := kindOf(r)
+		if k == vowelKind {
+			k = nativeKind
+		}
+		s.token = append(s.token, char{int32(i), r, k})
 	}
 	merged := s.others[:0]
 	subs := s.subs

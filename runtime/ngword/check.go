@@ -100,10 +100,21 @@ func (s *scratch) placeWord(m *Matcher, at span, want []patternRun, have []run) 
 // keep notes a place whose letters look like those of the word, and may.
 func (s *scratch) keep(m *Matcher, at span) {
 	p := &m.patterns[at.pattern]
-	if (s.looks > 1<<plain || p.odd) && !s.looksFit(m, p, at) {
+	if (s.looks > 1<<plain || p.odd) && !s.looksFit(m, p, at) || s.isInIdentifier(at) {
 		return
 	}
 	s.found = append(s.found, at)
+}
+
+// isInIdentifier reports Latin letters that touch digits in a hexadecimal identifier.
+func (s *scratch) isInIdentifier(at span) bool {
+	isDigit := func(i int32) bool {
+		return i >= 0 && i < int32(len(s.letters)) && classOf(s.letters[i]) == digit
+	}
+	if classOf(s.letters[at.first]) != alphabet || !isDigit(at.first-1) && !isDigit(at.last+1) {
+		return false
+	}
+	return isIdentifier(s.text, int(s.letters[at.first].start))
 }
 
 // dropUnjoined keeps, of the words that need a boundary, those that have one, or that are joined to others which have.

@@ -23,7 +23,7 @@ func (s *scratch) disguise(text string) {
 	s.subs, s.others, s.token = s.subs[:0], s.others[:0], s.token[:0]
 	for i, r := range text {
 		k := kindOf(r)
-		if k == otherKind || k == nativeKind || k == blankKind && letterOf[r] == 0 && glyphs[r] == 0 {
+		if k == otherKind || k == nativeKind || k == vowelKind || k == blankKind && letterOf[r] == 0 && glyphs[r] == 0 {
 			s.endToken(text)
 			continue
 		}
@@ -103,7 +103,7 @@ func (s *scratch) isDisguised(text string) bool {
 		loud = loud || c.r == '#' || c.r == '@' || c.r == '!' || c.r == '('
 	}
 	letters, digits, symbols := counts[latinKind], counts[digitKind], counts[symbolKind]+counts[bangKind]+counts[blankKind]
-	first, last := s.token[0], s.token[len(s.token)-1]
+	first := s.token[0]
 	switch {
 	case digits+symbols == 0 && counts[latinKind] > 0:
 		return s.hasSecondChoice()
@@ -111,12 +111,21 @@ func (s *scratch) isDisguised(text string) bool {
 		return isAlone(text, int(first.at))
 	case letters == 0:
 		return symbols >= 2 && loud && first.kind != bangKind && len(s.token) >= minDisguised
-	case symbols == 0 && digits >= 2 && letters <= 2 && first.kind == digitKind && last.kind == latinKind:
+	case symbols == 0 && digits >= 2 && letters <= 2 && s.beginsWithDigits(digits):
 		return false // 45s, 10cm
 	case letters == 1 && first.kind == symbolKind && s.token[1].kind == digitKind && digits > 0 && symbols == 1:
 		return false // $5k
 	}
 	return !isIdentifier(text, int(first.at))
+}
+
+func (s *scratch) beginsWithDigits(n int) bool {
+	for _, c := range s.token[:n] {
+		if c.kind != digitKind {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *scratch) hasSecondChoice() bool {
@@ -128,9 +137,8 @@ func (s *scratch) hasSecondChoice() bool {
 	return false
 }
 
-// minIdentifier is the length from which on hexadecimal digits and hyphens are an identifier, of which 4 at least are digits.
-const minIdentifier = 12
-
+// isIdentifier reports hexadecimal digits and hyphens around a byte of the text that are too many for a word: ten with two
+// digits, or eight with four.
 func isIdentifier(text string, at int) bool {
 	isHex := func(i int) bool {
 		b := text[i]
@@ -145,5 +153,5 @@ func isIdentifier(text string, at int) bool {
 			digits++
 		}
 	}
-	return n >= minIdentifier && digits >= 4
+	return n >= 10 && digits >= 2 || n >= 8 && digits >= 4
 }

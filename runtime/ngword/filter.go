@@ -1,6 +1,9 @@
 package ngword
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Filter judges lines by several lists together: an allow entry of any of them wins over the words of any of them, and the
 // strongest action wins. It does not change and is safe for concurrent use.
@@ -127,6 +130,10 @@ func (f *Filter) scan(s *scratch, text string) {
 }
 
 func (f *Filter) scanDisguised(s *scratch, text string, signs signs) {
+	if signs.vowels && s.lengthen(text) {
+		f.read(s, text, nil, s.subs)
+		f.take(s, 0)
+	}
 	if !signs.disguises && !signs.blanks {
 		return
 	}
@@ -167,21 +174,17 @@ func (f *Filter) read(s *scratch, text string, isSymbol func(rune) bool, subs []
 	}
 }
 
-// take keeps the places found in a reading, those that need the looks given; 0: all that are not known yet.
+// take keeps the places found in a reading, those that need one of the looks given; 0: all.
 func (f *Filter) take(s *scratch, looks uint16) {
 	if len(s.found) == 0 {
 		return
 	}
 	f.dropUnjoined(s)
-	known := len(s.places)
 	for _, at := range s.found {
 		if looks != 0 && s.looksOf(at)&looks == 0 {
 			continue
 		}
-		p := place{s.letters[at.first].start, s.endOf(f.list(at.list), at), at.pattern, at.list}
-		if known == 0 || !slices.Contains(s.places[:known], p) {
-			s.places = append(s.places, p)
-		}
+		s.places = append(s.places, place{s.letters[at.first].start, s.endOf(f.list(at.list), at), at.pattern, at.list})
 	}
 }
 
@@ -192,14 +195,15 @@ func (s *scratch) looksOf(at span) (looks uint16) {
 	return looks
 }
 
-// sortPlaces sorts the places by where they begin, longer ones first.
+// sortPlaces sorts the places by where they begin, longer ones first, each once.
 func (s *scratch) sortPlaces() {
 	sortIfNeeded(s.places, func(a, b place) int {
 		if a.start != b.start {
 			return int(a.start - b.start)
 		}
-		return int(b.end - a.end)
+		return cmp.Or(int(b.end-a.end), int(a.list-b.list), int(a.pattern-b.pattern))
 	})
+	s.places = slices.Compact(s.places)
 }
 
 // sortIfNeeded sorts what mostly is in order already.

@@ -10,8 +10,8 @@ import (
 
 // What a code point is, where it is not the letter that it folds to.
 const (
-	isTransparent = -1 - iota // not there: zero-width, controls of direction, variation selectors
-	isMark                    // combining mark: not there, and belongs to the letter before it
+	isTransparent = -1 - iota // not there: zero-width, controls of direction
+	isMark                    // combining mark, variation selector: not there, and belongs to the letter before it
 	isScriptMark              // a vowel sign of its own script, a combining mark on any other
 	isSeparator               // stands between letters
 	isLong                    // long-vowel mark
@@ -123,7 +123,9 @@ func specialClass(r rune) (int32, bool) {
 		return isHalfVoiced, true
 	case r == '\u115f' || r == '\u1160' || r == '\u3164' || r == '\uffa0' || r == '\u2800':
 		return isTransparent, true // blanks that count as letters or symbols
-	case unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Variation_Selector, r):
+	case unicode.Is(unicode.Variation_Selector, r):
+		return isMark, true // part of the character before it
+	case unicode.Is(unicode.Cf, r):
 		return isTransparent, true
 	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Mc):
 		if unicode.In(r, unicode.Inherited, unicode.Common, unicode.Latin, unicode.Greek, unicode.Cyrillic, unicode.Hebrew, unicode.Arabic) {
@@ -134,6 +136,9 @@ func specialClass(r rune) (int32, bool) {
 	return 0, false
 }
 
+// longFollows marks a letter of an expansion that a long-vowel mark follows (㍍).
+const longFollows = 1 << 24
+
 // foldRune folds one code point to the letters that it stands for; none for what is not a letter or digit.
 func foldRune(r rune) []rune {
 	if letter, ok := emblem(r); ok {
@@ -142,6 +147,8 @@ func foldRune(r rune) []rune {
 	var out []rune
 	for _, c := range norm.NFKC.String(string(r)) {
 		switch {
+		case c == 'ー' && len(out) > 0:
+			out[len(out)-1] |= longFollows
 		case c >= 0x3041 && c < 0x3100:
 			if k := foldKana(c); k != 0 {
 				out = append(out, k)

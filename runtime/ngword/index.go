@@ -1,6 +1,7 @@
 package ngword
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 )
@@ -49,7 +50,7 @@ func (b *bitset) has(hash uint64) bool { return b.words[hash>>b.shift/64]>>(hash
 
 // build sorts the entries and indexes them.
 func (m *Matcher) build() {
-	slices.SortStableFunc(m.patterns, func(a, b pattern) int { return compareLetters(m.runsOf(&a), m.runsOf(&b)) })
+	m.sort()
 	for i := 0; i < len(m.patterns); {
 		g := group{first: int32(i)}
 		key := m.keyOf(i)
@@ -61,6 +62,35 @@ func (m *Matcher) build() {
 	}
 	m.index.groups = slices.Clip(m.index.groups)
 	m.fillTable()
+}
+
+// sort orders the entries by their letters, and those of the same letters as they stand in the list.
+func (m *Matcher) sort() {
+	type entry struct {
+		start uint64 // its first three letters
+		at    int32
+	}
+	order := make([]entry, len(m.patterns))
+	for i := range order {
+		order[i].at = int32(i)
+		for k := range 3 {
+			order[i].start <<= lookShift
+			if runs := m.runsOf(&m.patterns[i]); k < len(runs) {
+				order[i].start |= uint64(runs[k].letter())
+			}
+		}
+	}
+	slices.SortFunc(order, func(a, b entry) int {
+		if a.start != b.start {
+			return cmp.Compare(a.start, b.start)
+		}
+		return cmp.Or(compareLetters(m.runsOf(&m.patterns[a.at]), m.runsOf(&m.patterns[b.at])), int(a.at-b.at))
+	})
+	sorted := make([]pattern, len(order))
+	for i, e := range order {
+		sorted[i] = m.patterns[e.at]
+	}
+	m.patterns = sorted
 }
 
 func sameLetter(a, b patternRun) bool { return a.letter() == b.letter() }

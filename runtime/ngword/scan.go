@@ -1,6 +1,9 @@
 package ngword
 
-import "unicode"
+import (
+	"slices"
+	"unicode"
+)
 
 // letter is one folded letter of a line and where it comes from.
 type letter struct {
@@ -54,8 +57,9 @@ type scratch struct {
 
 // fold reads a line into letters and runs. Where subs stand, they are read instead. Symbols that isSymbol knows are letters.
 func (s *scratch) fold(text string, isSymbol func(rune) bool, subs []sub) {
-	s.text, s.letters, s.looks = text, s.letters[:0], 0
-	before := noGap
+	s.text, s.looks = text, 0
+	letters := slices.Grow(s.letters[:0], len(text)/2)
+	looks, before := uint16(0), noGap
 	for i, r := range text {
 		c := r
 		if r < 'a' || r > 'z' {
@@ -66,6 +70,7 @@ func (s *scratch) fold(text string, isSymbol func(rune) bool, subs []sub) {
 			c, subs = subs[0].letter|int32(subs[0].look)<<lookShift, subs[1:]
 		}
 		if c < 0 {
+			s.letters = letters
 			if c = s.special(c, r, end, before, isSymbol); c == 0 {
 				continue
 			}
@@ -75,34 +80,35 @@ func (s *scratch) fold(text string, isSymbol func(rune) bool, subs []sub) {
 			}
 		}
 		if c > isSeveral {
-			s.looks |= 1 << (c >> lookShift)
-			s.letters = append(s.letters, letter{r: c & (1<<lookShift - 1), start: int32(i), end: end, gap: before, look: look(c >> lookShift)})
+			looks |= 1 << (c >> lookShift)
+			letters = append(letters, letter{r: c & (1<<lookShift - 1), start: int32(i), end: end, gap: before, look: look(c >> lookShift)})
 		} else {
-			s.addSeveral(expansions[isSeveral-c], int32(i), end, before)
+			for _, r := range expansions[isSeveral-c] {
+				l := letter{r: r &^ longFollows, start: int32(i), end: end, gap: before}
+				if r&longFollows != 0 {
+					l.longEnd = end
+				}
+				letters, before = append(letters, l), noGap
+			}
 		}
 		before = noGap
 	}
+	s.letters, s.looks = letters, looks
 	s.findRuns()
 }
 
-func (s *scratch) addSeveral(letters []rune, start, end int32, before gap) {
-	for _, r := range letters {
-		s.letters = append(s.letters, letter{r: r, start: start, end: end, gap: before})
-		before = noGap
-	}
-}
-
 func (s *scratch) findRuns() {
-	s.runs = s.runs[:0]
+	runs := slices.Grow(s.runs[:0], len(s.letters))
 	last := rune(-1)
 	for i := range s.letters {
 		if r := s.letters[i].r; r == last {
-			s.runs[len(s.runs)-1].last = int32(i)
+			runs[len(runs)-1].last = int32(i)
 		} else {
-			s.runs = append(s.runs, run{r: r, first: int32(i), last: int32(i)})
+			runs = append(runs, run{r: r, first: int32(i), last: int32(i)})
 			last = r
 		}
 	}
+	s.runs = runs
 }
 
 // gapOf tells what kind of gap a separator makes.

@@ -3,6 +3,7 @@ package ngword
 // signs says which further readings a line needs. Ordinary lines need none.
 type signs struct {
 	disguises bool // digits or symbols touch Latin letters, or each other
+	vowels    bool // small vowels follow letters
 	blanks    bool // something that may stand for any letter follows a letter
 }
 
@@ -11,6 +12,7 @@ type kind uint8
 
 const (
 	otherKind  kind = iota
+	vowelKind       // a small vowel of kana
 	latinKind       // a Latin letter, or one that looks like one
 	digitKind       // 0 to 9
 	symbolKind      // a symbol that is often written for a letter
@@ -39,19 +41,19 @@ var asciiKinds = func() (kinds [128]kind) {
 	return kinds
 }()
 
+// firstKana begins the kana and ideographs.
+const firstKana = 0x3041
+
 // kindOf tells the kind of any character.
 func kindOf(r rune) kind {
 	if r < 0x80 {
 		return asciiKinds[r]
 	}
-	if r >= 0x3000 && r < 0xa000 {
-		if isBlank(r) {
-			return blankKind
+	if r >= firstKana && r < 0xa000 {
+		if isSmallVowel(r) {
+			return vowelKind
 		}
-		if r > 0x3040 || r == '々' {
-			return nativeKind
-		}
-		return otherKind
+		return nativeKind
 	}
 	if _, ok := glyphs[r]; ok {
 		if isBlank(r) {
@@ -89,6 +91,7 @@ func isBlank(r rune) bool {
 const (
 	tellsDisguise = 1 << iota
 	tellsBlank
+	tellsVowel
 )
 
 var steps = func() (table [blankKind + 1][blankKind + 1]uint8) {
@@ -102,6 +105,7 @@ var steps = func() (table [blankKind + 1][blankKind + 1]uint8) {
 	}
 	table[latinKind][symbolKind] |= tellsBlank
 	table[nativeKind][latinKind] |= tellsBlank // x and o
+	table[nativeKind][vowelKind] |= tellsVowel
 	return table
 }()
 
@@ -110,21 +114,26 @@ func signsOf(text string) (found signs) {
 	var told uint8
 	before := otherKind
 	for i, r := range text {
-		k := kindOf(r)
+		k := nativeKind
+		if r < 0x80 {
+			k = asciiKinds[r]
+		} else if r < firstKana || r > 0xa000 || isSmallVowel(r) {
+			k = kindOf(r)
+		}
 		told |= steps[before][k]
 		if (k == digitKind || k == symbolKind) && before == otherKind && isAlone(text, i) {
 			told |= tellsDisguise
 		}
 		before = k
 	}
-	return signs{disguises: told&tellsDisguise != 0, blanks: told&tellsBlank != 0}
+	return signs{disguises: told&tellsDisguise != 0, vowels: told&tellsVowel != 0, blanks: told&tellsBlank != 0}
 }
 
-// isAlone reports a character that stands between two letters with spaces around it: `f u c k 1 n g`.
+// isAlone reports a character that stands between two letters which the same symbol separates from it: `f u c k 1 n g`.
 func isAlone(text string, i int) bool {
-	isLetter := func(at int) bool {
-		return at >= 0 && at < len(text) && text[at] < 0x80 && asciiKinds[text[at]] == latinKind
+	if i < 2 || i+2 >= len(text) || text[i-1] != text[i+1] || text[i-1] >= 0x80 || asciiKinds[text[i-1]] == digitKind {
+		return false
 	}
-	isSpace := func(at int) bool { return at < 0 || at >= len(text) || text[at] == ' ' }
-	return i > 1 && isSpace(i-1) && isSpace(i+1) && isLetter(i-2) && isLetter(i+2) && isSpace(i-3) && isSpace(i+3)
+	isLetter := func(at int) bool { return text[at] < 0x80 && asciiKinds[text[at]] == latinKind }
+	return isLetter(i-2) && isLetter(i+2) && !isLetter(i-1) && (i == 2 || !isLetter(i-3)) && (i+3 == len(text) || !isLetter(i+3))
 }
