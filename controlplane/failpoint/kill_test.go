@@ -171,7 +171,7 @@ func TestKill_everyPoint(t *testing.T) {
 	})
 	for db := range kills {
 		for _, point := range All() {
-			if kills[db][point] < 2 && !t.Failed() {
+			if len(kills[db]) > 0 && kills[db][point] < 2 && !t.Failed() { // or -run left the store out
 				t.Errorf("%q was reached %d times on %s, want twice at least", point, kills[db][point], db)
 			}
 		}
