@@ -1,6 +1,9 @@
 package ngword
 
-import "sort"
+import (
+	"sort"
+	"strings"
+)
 
 // anyLetter is the letter of a blank. No entry has it.
 const anyLetter rune = 1<<lookShift - 1
@@ -8,14 +11,43 @@ const anyLetter rune = 1<<lookShift - 1
 // Bounds of the search for words with blanks in them, per line: the patterns looked at, with an allowance for each letter;
 // and how far before its first blank a word begins, in letters.
 const (
-	blankBudget    = 8192
-	blankPerLetter = 8
+	blankBudget    = 4096
+	blankPerLetter = 2
+	blankSearch    = 8 // what a search costs besides
 	blankReach     = 12
 )
 
-// blank adds to the subs of the disguised reading what may stand for any letter: `f*ck`, お○んこ, おxにx. It reports whether
-// there is any.
+// blank adds to the subs of the disguised reading, in s.others, what may stand for any letter: `f*ck`, お○んこ, おxにx. It
+// reports whether there is any.
 func (s *scratch) blank(text string) bool {
+	s.readChars(text)
+	merged, subs := s.others[:0], s.subs
+	found := false
+	for i := 0; i < len(s.token); {
+		end := i + 1
+		for isMasking(s.token[i]) && end < len(s.token) && isMasking(s.token[end]) {
+			end++
+		}
+		blank := s.isBlank(i, end)
+		found = found || blank
+		for ; i < end; i++ {
+			for len(subs) > 0 && subs[0].at < s.token[i].at {
+				merged, subs = append(merged, subs[0]), subs[1:]
+			}
+			if blank {
+				merged = append(merged, sub{s.token[i].at, anyLetter, blanked})
+				if len(subs) > 0 && subs[0].at == s.token[i].at {
+					subs = subs[1:]
+				}
+			}
+		}
+	}
+	s.others = append(merged, subs...)
+	return found
+}
+
+// readChars makes one token of the whole line.
+func (s *scratch) readChars(text string) {
 	s.token = s.token[:0]
 	for i, r := range text {
 		k := kindOf(r)
@@ -24,46 +56,29 @@ func (s *scratch) blank(text string) bool {
 		}
 		s.token = append(s.token, char{int32(i), r, k})
 	}
-	merged := s.others[:0]
-	subs := s.subs
-	found := false
-	for i, c := range s.token {
-		for len(subs) > 0 && subs[0].at < c.at {
-			merged, subs = append(merged, subs[0]), subs[1:]
-		}
-		if s.isBlankAt(i) {
-			found = true
-			merged = append(merged, sub{c.at, anyLetter, blanked})
-			if len(subs) > 0 && subs[0].at == c.at {
-				subs = subs[1:]
-			}
-		}
-	}
-	s.others = append(merged, subs...)
-	return found
 }
 
-// isBlankAt reports a character of the line that stands within a word for any letter.
-func (s *scratch) isBlankAt(i int) bool {
-	if i == 0 {
+func isMasking(c char) bool { return c.kind == blankKind || c.r == '#' }
+
+// isBlank reports that the characters from first to end, which are one letter or masking symbols, stand within a word for any
+// letters.
+func (s *scratch) isBlank(first, end int) bool {
+	if first == 0 {
 		return false
 	}
-	before, next := s.token[i-1].kind, otherKind
-	end := i + 1
-	for end < len(s.token) && (s.token[end].kind == blankKind || s.token[end].r == '#') {
-		end++
-	}
+	before, next := s.token[first-1].kind, otherKind
 	if end < len(s.token) {
 		next = s.token[end].kind
 	}
-	switch c := s.token[i]; {
+	switch c := s.token[first]; {
 	case c.r == '#':
 		return before == latinKind && next == latinKind
-	case c.kind == blankKind && before == blankKind:
-		return s.isBlankAt(i - 1)
+	case c.kind == blankKind && before == nativeKind:
+		return true
 	case c.kind == blankKind:
-		return before == nativeKind || (before == latinKind || before == digitKind) && (next == latinKind || next == nativeKind || next == digitKind || c.r != '*')
-	case c.r == 'x' || c.r == 'X' || c.r == 'o' || c.r == 'O' || c.r == 'ｘ' || c.r == 'Ｘ' || c.r == 'ｏ' || c.r == 'Ｏ':
+		return (before == latinKind || before == digitKind) &&
+			(next == latinKind || next == nativeKind || next == digitKind || c.r != '*')
+	case strings.ContainsRune("xXoOｘＸｏＯ", c.r):
 		return before == nativeKind && next != latinKind || before == latinKind && next == nativeKind
 	}
 	return false
@@ -72,6 +87,9 @@ func (s *scratch) isBlankAt(i int) bool {
 // findBlanked finds words with blanks. At least half of the letters must be there, and two of them.
 func (m *Matcher) findBlanked(s *scratch, list int32, budget *int) {
 	for i := range s.letters {
+		if *budget <= 0 {
+			return
+		}
 		if s.letters[i].look != blanked || i > 0 && s.letters[i-1].look == blanked {
 			continue
 		}
@@ -94,6 +112,7 @@ func (m *Matcher) findBlankedAt(s *scratch, list int32, first int, budget *int) 
 		key[1] = second.r
 	}
 	from := sort.Search(len(m.patterns), func(i int) bool { return m.compareKey(i, key) >= 0 })
+	*budget -= blankSearch
 	for i := from; i < len(m.patterns) && m.compareKey(i, key) == 0 && *budget > 0; i++ {
 		*budget--
 		p := &m.patterns[i]

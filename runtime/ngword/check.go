@@ -1,5 +1,7 @@
 package ngword
 
+import "slices"
+
 // tryPlace checks that the entry, whose letters stand in the runs from i on, really is there: enough of each letter, long
 // vowels where it has them, and nothing around it that makes it part of another word. It notes the place.
 func (f *Filter) tryPlace(s *scratch, list int32, pattern int32, i int) {
@@ -150,17 +152,35 @@ const (
 
 // join notes where words that were found begin and end, so that others may begin and end there.
 func (f *Filter) join(s *scratch) {
-	sortIfNeeded(s.found, func(a, b span) int { return int(a.first - b.first) })
-	for _, at := range s.found {
-		if f.begins(s, at) {
-			s.joins[at.last+1] |= joinsBefore
+	s.chain(func(at span) int32 { return at.first })
+	for i := range s.heads {
+		for n := s.heads[i]; n >= 0; n = s.nexts[n] {
+			if at := s.found[n]; f.begins(s, at) {
+				s.joins[at.last+1] |= joinsBefore
+			}
 		}
 	}
-	sortIfNeeded(s.found, func(a, b span) int { return int(b.last - a.last) })
-	for _, at := range s.found {
-		if f.begins(s, at) && f.ends(s, at) {
-			s.joins[at.first] |= joinsAfter
+	s.chain(func(at span) int32 { return at.last })
+	for i := len(s.heads) - 1; i >= 0; i-- {
+		for n := s.heads[i]; n >= 0; n = s.nexts[n] {
+			if at := s.found[n]; f.begins(s, at) && f.ends(s, at) {
+				s.joins[at.first] |= joinsAfter
+			}
 		}
+	}
+}
+
+// chain lists what was found by the letter that key tells: s.heads has the first of each letter, s.nexts the one after each, -1
+// is the end.
+func (s *scratch) chain(key func(span) int32) {
+	s.heads = slices.Grow(s.heads[:0], len(s.letters))[:len(s.letters)]
+	s.nexts = slices.Grow(s.nexts[:0], len(s.found))[:len(s.found)]
+	for i := range s.heads {
+		s.heads[i] = -1
+	}
+	for n, at := range s.found {
+		letter := key(at)
+		s.nexts[n], s.heads[letter] = s.heads[letter], int32(n)
 	}
 }
 

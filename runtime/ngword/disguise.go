@@ -14,8 +14,11 @@ type char struct {
 	kind kind
 }
 
-// minDisguised is the fewest letters of a word that digits and symbols may stand in: `5m` is no SM.
-const minDisguised = 3
+// Bounds of what is taken for disguised: the fewest letters of the word (`5m` is no SM), the longest token.
+const (
+	minDisguised = 3
+	maxDisguised = 64
+)
 
 // disguise collects what the digits and symbols of a line stand for, token by token: in s.subs, and in s.others with the
 // second choice where there are two. A token is a piece of Latin letters, digits and symbols.
@@ -23,7 +26,7 @@ func (s *scratch) disguise(text string) {
 	s.subs, s.others, s.token = s.subs[:0], s.others[:0], s.token[:0]
 	for i, r := range text {
 		k := kindOf(r)
-		if k == otherKind || k == nativeKind || k == vowelKind || k == blankKind && letterOf[r] == 0 && glyphs[r] == 0 {
+		if k == otherKind || k == nativeKind || k == vowelKind || k == blankKind && r != '×' {
 			s.endToken(text)
 			continue
 		}
@@ -33,64 +36,76 @@ func (s *scratch) disguise(text string) {
 }
 
 func (s *scratch) endToken(text string) {
-	if len(s.token) > 0 && s.isDisguised(text) {
+	if n := len(s.token); n > 0 && n <= maxDisguised && s.isDisguised(text) {
 		for i, c := range s.token {
-			if letter := s.standsFor(i); letter != 0 {
-				s.subs = append(s.subs, sub{c.at, letter, disguised})
-				if second, ok := secondChoice[c.r]; ok {
-					letter = second
-				}
-				s.others = append(s.others, sub{c.at, letter, disguised})
+			if first, second := s.standsFor(i); first != 0 {
+				s.subs = append(s.subs, sub{c.at, first, disguised})
+				s.others = append(s.others, sub{c.at, second, disguised})
 			}
 		}
 	}
 	s.token = s.token[:0]
 }
 
-// letterOf is the letter that a digit or symbol mostly stands for.
-var letterOf = map[rune]rune{'0': 'o', '1': 'i', '2': 'z', '3': 'e', '4': 'a', '5': 's', '6': 'g', '7': 't', '8': 'b', '9': 'g',
-	'$': 's', '@': 'a', '+': 't', '#': 'h', '!': 'i', '(': 'c', '|': 'i'}
+// letterOf is the letter that a digit or ASCII symbol mostly stands for, secondChoice what some of them stand for otherwise.
+var (
+	letterOf     = pairs("0o1i2z3e4a5s6g7t8b9g$s@a+t#h!i(c|i")
+	secondChoice = pairs("1l!l|l7l6b")
+)
 
-// secondChoice is what they stand for otherwise, and a Greek letter with two looks.
-var secondChoice = map[rune]rune{'1': 'l', '!': 'l', '|': 'l', '7': 'l', '6': 'b', 'η': 'h', '#': 'h'}
+func pairs(text string) (table [128]rune) {
+	for i := 0; i < len(text); i += 2 {
+		table[text[i]] = rune(text[i+1])
+	}
+	return table
+}
 
-// standsFor is the letter that the token's character i stands for, 0: itself.
-func (s *scratch) standsFor(i int) rune {
+// choices returns the letter that a character stands for in the first reading and in the second. They differ for digits and
+// symbols that stand for two letters, and for a Greek letter with two looks.
+func choices(r rune) (first, second rune) {
+	if r >= 0x80 {
+		if r == 'η' {
+			return 'n', 'h'
+		}
+		if letter := glyphs[r]; letter != 0 {
+			return letter, letter
+		}
+		if r = classify(r) & (1<<lookShift - 1); r < '0' || r > '9' {
+			return 0, 0
+		}
+	}
+	first, second = letterOf[r], secondChoice[r]
+	if second == 0 {
+		second = first
+	}
+	return first, second
+}
+
+// maxBangs is how many exclamation marks may stand for one letter.
+const maxBangs = 8
+
+// standsFor returns the letters that the token's character i stands for, 0: itself.
+func (s *scratch) standsFor(i int) (first, second rune) {
 	c := s.token[i]
 	isLetter := func(i int) bool { return i >= 0 && i < len(s.token) && s.token[i].kind != bangKind }
 	switch c.r {
 	case '(', '#':
 		if !isLetter(i-1) || !isLetter(i+1) {
-			return 0
+			return 0, 0
 		}
 	case '!', '|':
-		for i++; i < len(s.token) && s.token[i].r == c.r; {
+		for last := i + maxBangs; i < len(s.token) && i < last && s.token[i].r == c.r; {
 			i++
 		}
 		if !isLetter(i) {
-			return 0
+			return 0, 0
 		}
 	case '+':
 		if i == 0 {
-			return 0
+			return 0, 0
 		}
-	case 'η':
-		return 'n'
 	}
-	if c.kind == digitKind {
-		letter, _ := digitOf(c.r)
-		return letterOf[letter]
-	}
-	if letter, ok := glyphs[c.r]; ok {
-		return letter
-	}
-	return letterOf[c.r]
-}
-
-// digitOf is the ASCII digit of any other.
-func digitOf(r rune) (rune, bool) {
-	d := classify(r) & (1<<lookShift - 1)
-	return d, d >= '0' && d <= '9'
+	return choices(c.r)
 }
 
 // isDisguised reports a token whose digits and symbols may be letters. Numbers with a unit, prices, sums and identifiers of
@@ -137,21 +152,25 @@ func (s *scratch) hasSecondChoice() bool {
 	return false
 }
 
+// identifierReach bounds how far around a letter an identifier is looked for, in bytes.
+const identifierReach = 40
+
 // isIdentifier reports hexadecimal digits and hyphens around a byte of the text that are too many for a word: ten with two
 // digits, or eight with four.
 func isIdentifier(text string, at int) bool {
-	isHex := func(i int) bool {
-		b := text[i]
-		return b >= '0' && b <= '9' || b >= 'a' && b <= 'f' || b >= 'A' && b <= 'F' || b == '-'
-	}
-	for at > 0 && isHex(at-1) {
-		at--
+	first, end := at, min(at+identifierReach, len(text))
+	for first > max(at-identifierReach, 0) && isHex(text[first-1]) {
+		first--
 	}
 	digits, n := 0, 0
-	for ; at+n < len(text) && isHex(at+n); n++ {
-		if text[at+n] >= '0' && text[at+n] <= '9' {
+	for ; first+n < end && isHex(text[first+n]); n++ {
+		if asciiKinds[text[first+n]] == digitKind {
 			digits++
 		}
 	}
 	return n >= 10 && digits >= 2 || n >= 8 && digits >= 4
+}
+
+func isHex(b byte) bool {
+	return b >= '0' && b <= '9' || b >= 'a' && b <= 'f' || b >= 'A' && b <= 'F' || b == '-'
 }

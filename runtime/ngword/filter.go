@@ -79,22 +79,21 @@ func (f *Filter) Check(text string) Result {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
 	f.scan(s, text)
-	worst := severity(0)
+	worst, told := severity(0), place{}
 	masking := masker{text: text}
 	for _, at := range s.places {
 		if _, ok := f.allowedBy(s, at); ok {
 			continue
 		}
-		h := f.hit(at)
-		severity := severityOf(h.Action)
-		worst = max(worst, severity)
-		if severity == masked {
-			masking.hide(h.Start, h.End)
+		p := f.patternOf(at)
+		worst = max(worst, p.severity)
+		if p.severity == masked {
+			masking.hide(int(at.start), int(at.end))
 		}
-		if n := len(res.Hits); n == maxHits || n > 0 && res.Hits[n-1].End >= h.End && severityOf(res.Hits[n-1].Action) >= severity {
+		if n := len(res.Hits); n == maxHits || n > 0 && told.end >= at.end && f.patternOf(told).severity >= p.severity {
 			continue // told already, by the hit around it
 		}
-		res.Hits = append(res.Hits, h)
+		res.Hits, told = append(res.Hits, f.hit(at)), at
 	}
 	if len(res.Hits) > 0 {
 		res.Action = actionNames[worst]
@@ -103,9 +102,10 @@ func (f *Filter) Check(text string) Result {
 	return res
 }
 
+func (f *Filter) patternOf(at place) *pattern { return &f.lists[at.list].patterns[at.pattern] }
+
 func (f *Filter) hit(at place) Hit {
-	m := f.lists[at.list]
-	p := &m.patterns[at.pattern]
+	m, p := f.lists[at.list], f.patternOf(at)
 	return Hit{List: m.list, Word: m.wordOf(p), Action: actionNames[p.severity], Start: int(at.start), End: int(at.end)}
 }
 
@@ -116,7 +116,7 @@ func (f *Filter) scan(s *scratch, text string) {
 	s.places, s.allowed = s.places[:0], s.allowed[:0]
 	f.read(s, text, f.isSymbol(), nil)
 	f.take(s, 0)
-	if f.symbols {
+	if s.symbols {
 		f.read(s, text, nil, nil)
 		f.take(s, 0)
 	}
@@ -197,20 +197,13 @@ func (s *scratch) looksOf(at span) (looks uint16) {
 
 // sortPlaces sorts the places by where they begin, longer ones first, each once.
 func (s *scratch) sortPlaces() {
-	sortIfNeeded(s.places, func(a, b place) int {
+	slices.SortFunc(s.places, func(a, b place) int {
 		if a.start != b.start {
 			return int(a.start - b.start)
 		}
 		return cmp.Or(int(b.end-a.end), int(a.list-b.list), int(a.pattern-b.pattern))
 	})
 	s.places = slices.Compact(s.places)
-}
-
-// sortIfNeeded sorts what mostly is in order already.
-func sortIfNeeded[T any](list []T, compare func(a, b T) int) {
-	if !slices.IsSortedFunc(list, compare) {
-		slices.SortFunc(list, compare)
-	}
 }
 
 // resize returns n zeroes, in the memory given if that is enough.

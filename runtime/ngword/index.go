@@ -170,7 +170,7 @@ func (m *Matcher) find(runs []run, found func(pattern int32, at int)) {
 }
 
 // maxPlaces bounds the entries told of one place of a line; the longest are told.
-const maxPlaces = 64
+const maxPlaces = 16
 
 // lookUp tells of the entries whose key is the n runs at i.
 func (m *Matcher) lookUp(hash uint64, n int, runs []run, i int, found func(pattern int32, at int)) {

@@ -65,18 +65,28 @@ func (s *scratch) isKatakana(at span) bool {
 		(s.letters[at.last].look != ideograph || s.isApart(span{first: at.last, last: at.last}))
 }
 
-// isLatinLine reports a line whose letters outside the place are all Latin, with some of them next to it: nobody writes one
-// Cyrillic word there.
+// isLatinLine reports a line whose letters outside the place are all Latin, and that has some: nobody writes one Cyrillic word
+// there.
 func (s *scratch) isLatinLine(at span) bool {
-	latin := false
-	for i, l := range s.letters {
-		if int32(i) >= at.first && int32(i) <= at.last {
-			continue
-		}
-		if classOf(l) == alphabet && (l.look != plain || l.r > 'z') {
-			return false
-		}
-		latin = latin || l.r >= 'a' && l.r <= 'z'
+	if !s.counted {
+		s.scripts, s.counted = scripts{}, true
+		s.scripts.count(s.letters)
 	}
-	return latin
+	var inside scripts
+	inside.count(s.letters[at.first : at.last+1])
+	return s.scripts.latin > inside.latin && s.scripts.others == inside.others
+}
+
+// scripts counts the letters of alphabets.
+type scripts struct{ latin, others int }
+
+func (c *scripts) count(letters []letter) {
+	for _, l := range letters {
+		switch {
+		case l.look == plain && l.r >= 'a' && l.r <= 'z':
+			c.latin++
+		case classOf(l) == alphabet:
+			c.others++
+		}
+	}
 }

@@ -44,12 +44,16 @@ type scratch struct {
 	text    string
 	letters []letter
 	runs    []run
+	scripts scripts // of all letters, once they were counted
+	counted bool
+	symbols bool   // symbols of words were read as letters
 	looks   uint16 // a bit for each look among the letters
 	found   []span
 	allowed []cover // of all readings
 	joins   []uint8 // per letter: joinsBefore, joinsAfter
+	heads   []int32 // of chain
+	nexts   []int32
 	places  []place
-	signs   signs
 	token   []char
 	subs    []sub // what the disguised letters of the line stand for
 	others  []sub // the same where a symbol stands for two letters, with the second one
@@ -57,7 +61,7 @@ type scratch struct {
 
 // fold reads a line into letters and runs. Where subs stand, they are read instead. Symbols that isSymbol knows are letters.
 func (s *scratch) fold(text string, isSymbol func(rune) bool, subs []sub) {
-	s.text, s.looks = text, 0
+	s.text, s.counted, s.symbols = text, false, false
 	letters := slices.Grow(s.letters[:0], len(text)/2)
 	looks, before := uint16(0), noGap
 	for i, r := range text {
@@ -144,6 +148,7 @@ func size(text string, i int, r rune) int32 {
 // (or letters) after all. before is what stands before it.
 func (s *scratch) special(c int32, r rune, end int32, before gap, isSymbol func(rune) bool) int32 {
 	if isSymbol != nil && isSymbol(r) {
+		s.symbols = true
 		return r
 	}
 	if (c == isLong || c == isSeparator && isWave(r)) && len(s.letters) > 0 {
