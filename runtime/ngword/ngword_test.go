@@ -206,6 +206,8 @@ func FuzzCheck(f *testing.F) {
 	for _, s := range []string{"damn バカ", "d\u0336amn", "ﾊﾞｶー", "\xff\xfe", "🌱🌱", "ｓｈｉｔt y", "a\u3099", "バ ー カ"} {
 		f.Add("damn\nバカ\n🌱\nab\na\nビール", "abab\nそばかす", s)
 	}
+	f.Add("B\n\xb1", "", "\xef")
+	f.Add("バ🌱カ\nass\nshit", "class", "バぁ○カ 5h1t a$$ f*ck 🅱")
 	f.Fuzz(func(t *testing.T, list, exceptions, line string) {
 		m, err := Compile(store.NGList{Entries: append(words("mask", "auto", strings.Split(list, "\n")...), allow(strings.Split(exceptions, "\n")...)...)})
 		if err != nil {

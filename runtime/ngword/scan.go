@@ -3,6 +3,7 @@ package ngword
 import (
 	"slices"
 	"unicode"
+	"unicode/utf8"
 )
 
 // letter is one folded letter of a line and where it comes from.
@@ -136,8 +137,9 @@ func size(text string, i int, r rune) int32 {
 		return 1
 	case r < 0x800:
 		return 2
-	case r == unicode.ReplacementChar && text[i] != 0xef:
-		return 1
+	case r == unicode.ReplacementChar:
+		_, n := utf8.DecodeRuneInString(text[i:])
+		return int32(n)
 	case r < 0x10000:
 		return 3
 	}
