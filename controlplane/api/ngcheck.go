@@ -134,7 +134,7 @@ func (k *ngCheck) same() error {
 	filter := ngword.NewFilter(m)
 	for _, e := range k.list.Entries {
 		hits := filter.Check(e.Word).Hits
-		if k.empty[e.Word] || len(hits) == 0 || hits[0].Start != 0 || hits[0].End != len(e.Word) || hits[0].Word == e.Word {
+		if k.empty[e.Word] || len(hits) == 0 || hits[0].Word == e.Word || !covers(hits[0], e.Word) {
 			continue
 		}
 		word, other := e.Word, hits[0].Word
@@ -146,6 +146,13 @@ func (k *ngCheck) same() error {
 		}
 	}
 	return nil
+}
+
+// covers reports a hit on the whole of a word; what is no letter at its ends (`darn!`) counts for nothing.
+func covers(h ngword.Hit, word string) bool {
+	mute := func(r rune) bool { return !unicode.In(r, unicode.L, unicode.M, unicode.N) }
+	left := len(word) - len(strings.TrimLeftFunc(word, mute))
+	return h.Start <= left && h.End >= len(strings.TrimRightFunc(word, mute))
 }
 
 // hiddenAndAllowed finds words that never do anything: because an allow entry always wins, or because a word within them is as
