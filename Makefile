@@ -5,7 +5,7 @@ LABEL    := $(shell git describe --always --dirty --tags 2>/dev/null || echo unk
 VERSIONS := 1.0 2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint bench bench-log bench-deploys smoke echo-server fuzz generate clean
+.PHONY: help build run test race lint bench bench-log bench-ngword bench-deploys smoke echo-server fuzz generate clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,8 +13,8 @@ help: ## list the targets
 build: $(VERSIONS:%=bin/kms-%) bin/kmsctl ## build kmsctl and the server versions into bin/
 
 # Go knows best what changed, so these always ask it.
-.PHONY: bin/kmsctl bin/kms-smoke bin/kms-bench bin/kms-bench-log $(VERSIONS:%=bin/kms-%)
-bin/kmsctl bin/kms-smoke bin/kms-bench bin/kms-bench-log: bin/%:
+.PHONY: bin/kmsctl bin/kms-smoke bin/kms-bench bin/kms-bench-log bin/kms-bench-ngword $(VERSIONS:%=bin/kms-%)
+bin/kmsctl bin/kms-smoke bin/kms-bench bin/kms-bench-log bin/kms-bench-ngword: bin/%:
 	@$(GO) build -ldflags "-X main.binaryVersion=$(LABEL)" -o $@ ./cmd/$*
 $(VERSIONS:%=bin/kms-%): bin/kms-%:
 	@$(GO) build -ldflags "-X main.label=$*.0+$(LABEL)" -o $@ ./versions/v$(subst .,_,$*)
@@ -43,6 +43,9 @@ bench: build bin/kms-bench ## a whole KMS beside a bare floor, Nchan and tornado
 bench-log: build bin/kms-bench-log ## the message log, resume and two linked IRC servers, one JSON line per figure; BENCH=sqlite,mariadb,resume,linked
 	@.ci/install test
 	@.ci/with-mariadb bin/kms-bench-log --builds bin --only "$(BENCH)" $(BENCH_FLAGS)
+
+bench-ngword: bin/kms-bench-ngword ## the NG-word filter and other libraries, one JSON line per figure; KMS_NGWORD_CASES=FILE adds cases
+	@bin/kms-bench-ngword $(BENCH_FLAGS)
 
 bench-deploys: build bin/kms-smoke ## swaps between two builds under load, one JSON line per figure; SWAPS=200 CLIENTS=1000
 	@.ci/install run

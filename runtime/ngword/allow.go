@@ -37,7 +37,7 @@ func (s *scratch) allow(m *Matcher, at span, want []patternRun, have []run) {
 	if (s.looks > 1<<plain || p.odd) && !s.looksFit(m, p, at) {
 		return
 	}
-	s.allowed = append(s.allowed, cover{s.letters[at.first].start, s.endOf(m, at), at.pattern, at.list})
+	s.allowed = append(s.allowed, cover{s.offset + s.letters[at.first].start, s.offset + s.endOf(m, at), at.pattern, at.list})
 }
 
 // hasGaps reports that the separators of the entry are there.

@@ -1,9 +1,6 @@
 package ngword
 
-import (
-	"sort"
-	"strings"
-)
+import "sort"
 
 // anyLetter is the letter of a blank. No entry has it.
 const anyLetter rune = 1<<lookShift - 1
@@ -78,7 +75,7 @@ func (s *scratch) isBlank(first, end int) bool {
 	case c.kind == blankKind:
 		return (before == latinKind || before == digitKind) &&
 			(next == latinKind || next == nativeKind || next == digitKind || c.r != '*')
-	case strings.ContainsRune("xXoOｘＸｏＯ", c.r):
+	case isCross(c.r):
 		return before == nativeKind && next != latinKind || before == latinKind && next == nativeKind
 	}
 	return false

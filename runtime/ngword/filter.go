@@ -3,6 +3,7 @@ package ngword
 import (
 	"cmp"
 	"slices"
+	"unicode/utf8"
 )
 
 // Filter judges lines by several lists together: an allow entry of any of them wins over the words of any of them, and the
@@ -114,6 +115,7 @@ func (f *Filter) hit(at place) Hit {
 // symbols, behind blanks. Further readings tell only what the first does not.
 func (f *Filter) scan(s *scratch, text string) {
 	s.places, s.allowed = s.places[:0], s.allowed[:0]
+	s.offset = 0
 	f.read(s, text, f.isSymbol(), nil)
 	f.take(s, 0)
 	if s.symbols {
@@ -121,7 +123,7 @@ func (f *Filter) scan(s *scratch, text string) {
 		f.take(s, 0)
 	}
 	if f.lookAlikes {
-		f.scanDisguised(s, text, signsOf(text))
+		f.readAgain(s, text, signsOf(text))
 	}
 	if len(s.places) > 0 {
 		s.sortAllowed()
@@ -129,9 +131,10 @@ func (f *Filter) scan(s *scratch, text string) {
 	}
 }
 
-func (f *Filter) scanDisguised(s *scratch, text string, signs signs) {
+// readAgain reads what a line may be else. Only a window around what is read in another way is looked at.
+func (f *Filter) readAgain(s *scratch, text string, signs signs) {
 	if signs.vowels && s.lengthen(text) {
-		f.read(s, text, nil, s.subs)
+		f.read(s, s.window(text, s.subs), nil, s.subs)
 		f.take(s, 0)
 	}
 	if !signs.disguises && !signs.blanks {
@@ -139,15 +142,16 @@ func (f *Filter) scanDisguised(s *scratch, text string, signs signs) {
 	}
 	s.disguise(text)
 	if len(s.subs) > 0 {
-		f.read(s, text, nil, s.subs)
+		window := s.window(text, s.subs)
+		f.read(s, window, nil, s.subs)
 		f.take(s, 1<<disguised)
 		if !slices.Equal(s.subs, s.others) {
-			f.read(s, text, nil, s.others)
+			f.read(s, window, nil, s.others)
 			f.take(s, 1<<disguised)
 		}
 	}
 	if signs.blanks && s.blank(text) {
-		f.fold(s, text, nil, s.others)
+		f.fold(s, s.window(text, s.others), nil, s.others)
 		budget := blankBudget + blankPerLetter*len(s.letters)
 		for i, m := range f.lists[:f.words] {
 			if m.lookAlikes {
@@ -156,6 +160,22 @@ func (f *Filter) scanDisguised(s *scratch, text string, signs signs) {
 		}
 		f.take(s, 1<<blanked)
 	}
+}
+
+// margin is how far around a disguised letter its word may reach, in bytes.
+const margin = 48
+
+// window is the part of the line around the subs, and sets s.offset to where it begins.
+func (s *scratch) window(text string, subs []sub) string {
+	first, end := max(int(subs[0].at)-margin, 0), min(int(subs[len(subs)-1].at)+margin, len(text))
+	for first > 0 && !utf8.RuneStart(text[first]) {
+		first--
+	}
+	for end < len(text) && !utf8.RuneStart(text[end]) {
+		end++
+	}
+	s.offset = int32(first)
+	return text[first:end]
 }
 
 func (f *Filter) fold(s *scratch, text string, isSymbol func(rune) bool, subs []sub) {
@@ -174,17 +194,17 @@ func (f *Filter) read(s *scratch, text string, isSymbol func(rune) bool, subs []
 	}
 }
 
-// take keeps the places found in a reading, those that need one of the looks given; 0: all.
+// take keeps the places found in a reading, those that need one of the looks given; 0: all. What touches the edge of a window
+// may go on there, and no word that long is looked for.
 func (f *Filter) take(s *scratch, looks uint16) {
 	if len(s.found) == 0 {
 		return
 	}
 	f.dropUnjoined(s)
 	for _, at := range s.found {
-		if looks != 0 && s.looksOf(at)&looks == 0 {
-			continue
+		if looks == 0 || s.looksOf(at)&looks != 0 {
+			s.places = append(s.places, place{s.offset + s.letters[at.first].start, s.offset + s.endOf(f.list(at.list), at), at.pattern, at.list})
 		}
-		s.places = append(s.places, place{s.letters[at.first].start, s.endOf(f.list(at.list), at), at.pattern, at.list})
 	}
 }
 

@@ -42,7 +42,8 @@ type span struct {
 
 // scratch is the memory of one Check.
 type scratch struct {
-	text    string
+	text    string   // what is read: the line, or a window of it
+	offset  int32    // where that begins in the line
 	letters []letter
 	runs    []run
 	scripts scripts // of all letters, once they were counted
@@ -71,7 +72,7 @@ func (s *scratch) fold(text string, isSymbol func(rune) bool, subs []sub) {
 			c = classify(r)
 		}
 		end := int32(i) + size(text, i, r)
-		if len(subs) > 0 && subs[0].at == int32(i) {
+		if len(subs) > 0 && subs[0].at-s.offset == int32(i) {
 			c, subs = subs[0].letter|int32(subs[0].look)<<lookShift, subs[1:]
 		}
 		if c < 0 {

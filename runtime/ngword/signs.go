@@ -87,6 +87,15 @@ func isBlank(r rune) bool {
 	return false
 }
 
+// isCross reports the letters that are put in the place of one of another script.
+func isCross(r rune) bool {
+	switch r {
+	case 'x', 'X', 'o', 'O', 'ｘ', 'Ｘ', 'ｏ', 'Ｏ':
+		return true
+	}
+	return false
+}
+
 // steps are what a pair of neighbours tells, by their kinds.
 const (
 	tellsDisguise = 1 << iota
@@ -100,11 +109,10 @@ var steps = func() (table [blankKind + 1][blankKind + 1]uint8) {
 		{bangKind, symbolKind}, {symbolKind, bangKind}} {
 		table[pair[0]][pair[1]] |= tellsDisguise
 	}
-	for _, before := range []kind{latinKind, nativeKind, digitKind} {
+	for _, before := range [...]kind{latinKind, nativeKind, digitKind} {
 		table[before][blankKind] |= tellsBlank
 	}
 	table[latinKind][symbolKind] |= tellsBlank
-	table[nativeKind][latinKind] |= tellsBlank // x and o
 	table[nativeKind][vowelKind] |= tellsVowel
 	return table
 }()
@@ -121,6 +129,9 @@ func signsOf(text string) (found signs) {
 			k = kindOf(r)
 		}
 		told |= steps[before][k]
+		if k == latinKind && before == nativeKind && isCross(r) {
+			told |= tellsBlank
+		}
 		if (k == digitKind || k == symbolKind) && before == otherKind && isAlone(text, i) {
 			told |= tellsDisguise
 		}

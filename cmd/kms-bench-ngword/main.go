@@ -1,0 +1,88 @@
+// Command kms-bench-ngword measures the NG-word filter and, in the same run, the libraries one would take instead: what it finds
+// and lets through on cases, what a line costs, what a list costs, and how much worse hostile lines are. It prints one JSON line per
+// figure and exits with 1 when a goal is missed.
+//
+//	kms-bench-ngword --cases FILE     with cases that were not written with the filter
+//	kms-bench-ngword --peers=false    the filter alone
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// bench is one run.
+type bench struct {
+	own, outside string // files of cases; outside may be empty
+	peers        bool
+	out          *json.Encoder
+	missed       int // figures that are not ok
+}
+
+// figure is one line of output.
+type figure struct {
+	Name  string             `json:"name"`
+	Value float64            `json:"value"`
+	Unit  string             `json:"unit"`
+	Goal  string             `json:"goal"` // empty: reported only
+	OK    bool               `json:"ok"`
+	Peers map[string]float64 `json:"peers,omitempty"`
+	Parts map[string]float64 `json:"parts,omitempty"` // what the value is the worst of
+}
+
+const outsideCases = "../shared/ngwords/cases.json"
+
+func run(args []string, stdout, stderr io.Writer) int {
+	b := &bench{out: json.NewEncoder(stdout)}
+	b.out.SetEscapeHTML(false) // goals hold > and <
+	flags := flag.NewFlagSet("kms-bench-ngword", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&b.own, "own", "runtime/ngword/testdata/cases.json", "the project's own cases")
+	flags.StringVar(&b.outside, "cases", os.Getenv("KMS_NGWORD_CASES"), "cases of others; default $KMS_NGWORD_CASES, or "+outsideCases+" when it is there")
+	flags.BoolVar(&b.peers, "peers", true, "measure the other libraries too")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if _, err := os.Stat(outsideCases); b.outside == "" && err == nil {
+		b.outside = outsideCases
+	}
+	for _, part := range []func() error{b.quality, b.speed, b.lists, b.hostile} {
+		if err := part(); err != nil {
+			fmt.Fprintln(stderr, "kms-bench-ngword:", err)
+			return 1
+		}
+	}
+	if b.missed > 0 {
+		fmt.Fprintf(stderr, "kms-bench-ngword: %d figures miss their goal\n", b.missed)
+		return 1
+	}
+	return 0
+}
+
+// atLeast and atMost tell a figure with its goal, report one that has none.
+func (b *bench) atLeast(goal float64, f figure) error {
+	f.Goal, f.OK = fmt.Sprintf(">= %g", goal), f.Value >= goal
+	return b.tell(f)
+}
+
+func (b *bench) atMost(goal float64, f figure) error {
+	f.Goal, f.OK = fmt.Sprintf("<= %g", goal), f.Value <= goal
+	return b.tell(f)
+}
+
+func (b *bench) report(f figure) error {
+	f.OK = true
+	return b.tell(f)
+}
+
+func (b *bench) tell(f figure) error {
+	if !f.OK {
+		b.missed++
+	}
+	return b.out.Encode(f)
+}
