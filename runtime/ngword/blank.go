@@ -122,7 +122,7 @@ func (m *Matcher) findBlankedAt(s *scratch, list int32, first int, budget *int) 
 			isWordy(p.mode, m.runsOf(p)[p.runCount-1].letter()) && !s.endsBlanked(at.last) {
 			continue
 		}
-		at.loose = true
+		at.begins, at.ends = true, true
 		s.found = append(s.found, at)
 	}
 }

@@ -84,8 +84,8 @@ func (s *scratch) placeWord(m *Matcher, at span, want []patternRun, have []run) 
 			if p.mode == wordOnly {
 				return
 			}
-			at.suffix = isEnding(s.letters[at.last+1:], int(p.letters), at.last > exact)
-			if at.suffix && at.last == exact+1 {
+			at.ends = isEnding(s.letters[at.last+1:], int(p.letters), at.last > exact)
+			if at.ends && at.last == exact+1 {
 				at.last = exact // shitty: the second t belongs to the ending
 			}
 		}
@@ -94,7 +94,7 @@ func (s *scratch) placeWord(m *Matcher, at span, want []patternRun, have []run) 
 		if !s.maySpace(m, at) {
 			return
 		}
-		at.loose = m.spacing == anySpacing
+		at.begins, at.ends = at.begins || m.spacing == anySpacing, at.ends || m.spacing == anySpacing
 	}
 	s.keep(m, at)
 }
@@ -105,6 +105,8 @@ func (s *scratch) keep(m *Matcher, at span) {
 	if (s.looks > 1<<plain || p.odd) && !s.looksFit(m, p, at) || s.isInIdentifier(at) {
 		return
 	}
+	at.begins = at.begins || !isWordy(p.mode, s.letters[at.first].r) || s.beginsWord(at.first)
+	at.ends = at.ends || !isWordy(p.mode, s.letters[at.last].r) || s.endsWord(at.last)
 	s.found = append(s.found, at)
 }
 
@@ -121,53 +123,43 @@ func (s *scratch) isInIdentifier(at span) bool {
 
 // dropUnjoined keeps, of the words that need a boundary, those that have one, or that are joined to others which have.
 func (f *Filter) dropUnjoined(s *scratch) {
-	if f.allBounded(s) {
+	if !slices.ContainsFunc(s.found, func(at span) bool { return !at.begins || !at.ends }) {
 		return
 	}
 	joiners().find(s.runs, func(pattern int32, at int) { f.tryPlace(s, joinersList, pattern, at) })
-	f.join(s)
-	kept := s.found[:0]
-	for _, at := range s.found {
-		if at.list != joinersList && f.begins(s, at) && f.ends(s, at) {
-			kept = append(kept, at)
-		}
-	}
-	s.found = kept
-}
-
-func (f *Filter) allBounded(s *scratch) bool {
-	s.joins = resize(s.joins, len(s.letters)+1)
-	for _, at := range s.found {
-		if !f.begins(s, at) || !f.ends(s, at) {
-			return false
-		}
-	}
-	return true
+	s.join()
+	s.found = slices.DeleteFunc(s.found, func(at span) bool { return at.list == joinersList || !at.begins || !at.ends })
 }
 
 const (
-	joinsBefore = 1 << iota // the letter begins a word, or follows one that was found
-	joinsAfter              // the letter ends a word, or another that was found follows
+	joinsBefore = 1 << iota // the letter follows a word that was found
+	joinsAfter              // the letter begins one
 )
 
-// join notes where words that were found begin and end, so that others may begin and end there.
-func (f *Filter) join(s *scratch) {
+// join lets words begin and end where others that were found end and begin.
+func (s *scratch) join() {
+	joins := resize(s.joins, len(s.letters)+1)
 	s.chain(func(at span) int32 { return at.first })
-	for i := range s.heads {
-		for n := s.heads[i]; n >= 0; n = s.nexts[n] {
-			if at := s.found[n]; f.begins(s, at) {
-				s.joins[at.last+1] |= joinsBefore
+	for i, n := range s.heads {
+		for ; n >= 0; n = s.nexts[n] {
+			at := &s.found[n]
+			at.begins = at.begins || joins[i]&joinsBefore != 0
+			if at.begins {
+				joins[at.last+1] |= joinsBefore
 			}
 		}
 	}
 	s.chain(func(at span) int32 { return at.last })
 	for i := len(s.heads) - 1; i >= 0; i-- {
 		for n := s.heads[i]; n >= 0; n = s.nexts[n] {
-			if at := s.found[n]; f.begins(s, at) && f.ends(s, at) {
-				s.joins[at.first] |= joinsAfter
+			at := &s.found[n]
+			at.ends = at.ends || joins[i+1]&joinsAfter != 0
+			if at.begins && at.ends {
+				joins[at.first] |= joinsAfter
 			}
 		}
 	}
+	s.joins = joins
 }
 
 // chain lists what was found by the letter that key tells: s.heads has the first of each letter, s.nexts the one after each, -1
@@ -182,13 +174,4 @@ func (s *scratch) chain(key func(span) int32) {
 		letter := key(at)
 		s.nexts[n], s.heads[letter] = s.heads[letter], int32(n)
 	}
-}
-
-func (f *Filter) begins(s *scratch, at span) bool {
-	return at.loose || !isWordy(f.pattern(at).mode, s.letters[at.first].r) || s.beginsWord(at.first) || s.joins[at.first]&joinsBefore != 0
-}
-
-func (f *Filter) ends(s *scratch, at span) bool {
-	return at.loose || at.suffix || !isWordy(f.pattern(at).mode, s.letters[at.last].r) || s.endsWord(at.last) ||
-		s.joins[at.last+1]&joinsAfter != 0
 }

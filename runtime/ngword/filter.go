@@ -43,8 +43,6 @@ func (f *Filter) list(i int32) *Matcher {
 	return f.lists[i]
 }
 
-func (f *Filter) pattern(at span) *pattern { return &f.list(at.list).patterns[at.pattern] }
-
 // isSymbol reports symbols that are letters of words. It is nil when there are none.
 func (f *Filter) isSymbol() func(rune) bool {
 	if !f.symbols {
@@ -163,7 +161,7 @@ func (f *Filter) readAgain(s *scratch, text string, signs signs) {
 }
 
 // margin is how far around a disguised letter its word may reach, in bytes.
-const margin = 48
+const margin = 36
 
 // window is the part of the line around the subs, and sets s.offset to where it begins.
 func (s *scratch) window(text string, subs []sub) string {
@@ -194,8 +192,7 @@ func (f *Filter) read(s *scratch, text string, isSymbol func(rune) bool, subs []
 	}
 }
 
-// take keeps the places found in a reading, those that need one of the looks given; 0: all. What touches the edge of a window
-// may go on there, and no word that long is looked for.
+// take keeps the places found in a reading, those that need one of the looks given; 0: all.
 func (f *Filter) take(s *scratch, looks uint16) {
 	if len(s.found) == 0 {
 		return
@@ -217,12 +214,15 @@ func (s *scratch) looksOf(at span) (looks uint16) {
 
 // sortPlaces sorts the places by where they begin, longer ones first, each once.
 func (s *scratch) sortPlaces() {
-	slices.SortFunc(s.places, func(a, b place) int {
+	byPlace := func(a, b place) int {
 		if a.start != b.start {
 			return int(a.start - b.start)
 		}
 		return cmp.Or(int(b.end-a.end), int(a.list-b.list), int(a.pattern-b.pattern))
-	})
+	}
+	if !slices.IsSortedFunc(s.places, byPlace) {
+		slices.SortFunc(s.places, byPlace)
+	}
 	s.places = slices.Compact(s.places)
 }
 

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// keyRuns is how many runs of a word's beginning find it.
+// keyRuns is how many runs of a word's beginning find it; findLonger is written for it.
 const keyRuns = 4
 
 // index finds the entries that begin at a place of a line. Most places are ruled out by two bit sets that fit into the
@@ -19,9 +19,15 @@ type index struct {
 	pairs  bitset // beginnings of two letters
 	keys   bitset // whole keys
 	groups []group
-	table  []int32 // open addressing by key, group+1, 0: free
-	shift  uint8   // 64 less the bits of the table's size
-	single bool    // there are entries of one run
+	table  []slot // open addressing by key
+	shift  uint8  // 64 less the bits of the table's size
+	single bool   // there are entries of one run
+}
+
+// slot of the table: a group+1, 0 when free, and what of the key's hash is not in its place.
+type slot struct {
+	group int32
+	tag   uint32
 }
 
 // group is the entries of one key, last included.
@@ -123,7 +129,7 @@ func (m *Matcher) fillTable() {
 	n := len(x.groups)
 	x.pairs, x.keys = newBitset(min(8*n, 1<<18)), newBitset(min(16*n, 1<<22))
 	size := bits.Len(uint(n*4/3 + 1))
-	x.table, x.shift = make([]int32, 1<<size), uint8(64-size)
+	x.table, x.shift = make([]slot, 1<<size), uint8(64-size)
 	for g := range x.groups {
 		hash, key := uint64(seed), m.keyOf(int(x.groups[g].first))
 		for i, r := range key {
@@ -134,42 +140,51 @@ func (m *Matcher) fillTable() {
 		}
 		x.single = x.single || len(key) == 1
 		x.keys.add(hash)
-		slot := hash >> x.shift
-		for x.table[slot] != 0 {
-			slot = (slot + 1) & uint64(len(x.table)-1)
+		at := hash >> x.shift
+		for x.table[at].group != 0 {
+			at = (at + 1) & uint64(len(x.table)-1)
 		}
-		x.table[slot] = int32(g + 1)
+		x.table[at] = slot{int32(g + 1), uint32(hash)}
 	}
 }
 
-// find tells of each entry whose letters stand in the runs, however often each. There are at most maxPlaces at one place.
+// find tells of each entry whose letters stand in the runs, however often each: in the order of the places, longer entries first,
+// and maxPlaces for one key at most.
 func (m *Matcher) find(runs []run, found func(pattern int32, at int)) {
 	x := &m.index
 	for i := range runs {
-		hash := mix(seed, runs[i].r)
-		if x.single && x.keys.has(hash) {
-			m.lookUp(hash, 1, runs, i, found)
-		}
-		if i+1 == len(runs) {
-			return
-		}
-		hash = mix(hash, runs[i+1].r)
-		if !x.pairs.has(hash) {
-			continue
-		}
-		if x.keys.has(hash) {
-			m.lookUp(hash, 2, runs, i, found)
-		}
-		for n := 3; n <= keyRuns && i+n <= len(runs); n++ {
-			hash = mix(hash, runs[i+n-1].r)
-			if x.keys.has(hash) {
-				m.lookUp(hash, n, runs, i, found)
+		one := mix(seed, runs[i].r)
+		if i+1 < len(runs) {
+			if two := mix(one, runs[i+1].r); x.pairs.has(two) {
+				m.findLonger(two, runs, i, found)
 			}
+		}
+		if x.single && x.keys.has(one) {
+			m.lookUp(one, 1, runs, i, found)
 		}
 	}
 }
 
-// maxPlaces bounds the entries told of one place of a line; the longest are told.
+// findLonger tells of the entries of two runs and more that begin with the two at i, whose hash is given.
+func (m *Matcher) findLonger(two uint64, runs []run, i int, found func(pattern int32, at int)) {
+	x := &m.index
+	if i+2 < len(runs) {
+		three := mix(two, runs[i+2].r)
+		if i+3 < len(runs) {
+			if four := mix(three, runs[i+3].r); x.keys.has(four) {
+				m.lookUp(four, 4, runs, i, found)
+			}
+		}
+		if x.keys.has(three) {
+			m.lookUp(three, 3, runs, i, found)
+		}
+	}
+	if x.keys.has(two) {
+		m.lookUp(two, 2, runs, i, found)
+	}
+}
+
+// maxPlaces bounds the entries of one key told of one place of a line; the longest are told.
 const maxPlaces = 16
 
 // lookUp tells of the entries whose key is the n runs at i.
@@ -189,12 +204,15 @@ func (m *Matcher) lookUp(hash uint64, n int, runs []run, i int, found func(patte
 
 func (m *Matcher) group(hash uint64, key []run) (group, bool) {
 	x := &m.index
-	for slot := hash >> x.shift; ; slot = (slot + 1) & uint64(len(x.table)-1) {
-		at := x.table[slot]
-		if at == 0 {
+	for i := hash >> x.shift; ; i = (i + 1) & uint64(len(x.table)-1) {
+		at := x.table[i]
+		if at.group == 0 {
 			return group{}, false
 		}
-		g := x.groups[at-1]
+		if at.tag != uint32(hash) {
+			continue
+		}
+		g := x.groups[at.group-1]
 		p := &m.patterns[g.first]
 		if (len(key) == keyRuns || int(p.runCount) == len(key)) && m.sameRuns(p, key) == len(key) {
 			return g, true

@@ -36,14 +36,14 @@ type span struct {
 	first, last int32
 	pattern     int32
 	list        int32 // of the filter, joinersList
-	suffix      bool  // ends before the ending of a longer word
-	loose       bool  // needs no boundary
+	begins      bool  // where the word may begin: at a boundary, after a word that is joined to it, anywhere if it needs none
+	ends        bool  // the same for its end
 }
 
 // scratch is the memory of one Check.
 type scratch struct {
-	text    string   // what is read: the line, or a window of it
-	offset  int32    // where that begins in the line
+	text    string // what is read: the line, or a window of it
+	offset  int32  // where that begins in the line
 	letters []letter
 	runs    []run
 	scripts scripts // of all letters, once they were counted
@@ -66,12 +66,19 @@ func (s *scratch) fold(text string, isSymbol func(rune) bool, subs []sub) {
 	s.text, s.counted, s.symbols = text, false, false
 	letters := slices.Grow(s.letters[:0], len(text)/2)
 	looks, before := uint16(0), noGap
-	for i, r := range text {
-		c := r
-		if r < 'a' || r > 'z' {
-			c = classify(r)
+	for i, n := 0, 1; i < len(text); i += n {
+		r := rune(text[i])
+		n = 1
+		if r >= utf8.RuneSelf {
+			r, n = utf8.DecodeRuneInString(text[i:])
 		}
-		end := int32(i) + size(text, i, r)
+		c := r
+		if page := foldPages[uint32(r)%tableEnd>>8]; r >= tableEnd {
+			c = classify(r)
+		} else if page != nil {
+			c = page[r&0xff]
+		}
+		end := int32(i + n)
 		if len(subs) > 0 && subs[0].at-s.offset == int32(i) {
 			c, subs = subs[0].letter|int32(subs[0].look)<<lookShift, subs[1:]
 		}
@@ -129,22 +136,6 @@ func gapOf(r rune) gap {
 		return pause
 	}
 	return symbolic
-}
-
-// size is the length of the code point at i; invalid UTF-8 comes as a rune of one byte.
-func size(text string, i int, r rune) int32 {
-	switch {
-	case r < 0x80:
-		return 1
-	case r < 0x800:
-		return 2
-	case r == unicode.ReplacementChar:
-		_, n := utf8.DecodeRuneInString(text[i:])
-		return int32(n)
-	case r < 0x10000:
-		return 3
-	}
-	return 4
 }
 
 // special deals with what is no letter by itself. It returns 0 when there is nothing more to do, isSeparator, or the letter

@@ -46,23 +46,20 @@ const firstKana = 0x3041
 
 // kindOf tells the kind of any character.
 func kindOf(r rune) kind {
-	if r < 0x80 {
+	switch {
+	case r < 0x80:
 		return asciiKinds[r]
-	}
-	if r >= firstKana && r < 0xa000 {
+	case r >= firstKana && r < 0xa000:
 		if isSmallVowel(r) {
 			return vowelKind
 		}
 		return nativeKind
-	}
-	if _, ok := glyphs[r]; ok {
-		if isBlank(r) {
-			return blankKind
-		}
-		return symbolKind
-	}
-	if isBlank(r) {
+	case isBlank(r):
 		return blankKind
+	case r >= 0x3000 && r < firstKana:
+		return otherKind // punctuation
+	case r < 0x2300 && glyphs[r] != 0:
+		return symbolKind
 	}
 	c := classify(r)
 	switch letter := c & (1<<lookShift - 1); {
@@ -129,7 +126,7 @@ func signsOf(text string) (found signs) {
 			k = kindOf(r)
 		}
 		told |= steps[before][k]
-		if k == latinKind && before == nativeKind && isCross(r) {
+		if k == latinKind && before == nativeKind && isCross(r) && !latinAt(text, i+1) {
 			told |= tellsBlank
 		}
 		if (k == digitKind || k == symbolKind) && before == otherKind && isAlone(text, i) {
@@ -145,6 +142,10 @@ func isAlone(text string, i int) bool {
 	if i < 2 || i+2 >= len(text) || text[i-1] != text[i+1] || text[i-1] >= 0x80 || asciiKinds[text[i-1]] == digitKind {
 		return false
 	}
-	isLetter := func(at int) bool { return text[at] < 0x80 && asciiKinds[text[at]] == latinKind }
-	return isLetter(i-2) && isLetter(i+2) && !isLetter(i-1) && (i == 2 || !isLetter(i-3)) && (i+3 == len(text) || !isLetter(i+3))
+	return latinAt(text, i-2) && latinAt(text, i+2) && !latinAt(text, i-1) && !latinAt(text, i-3) && !latinAt(text, i+3)
+}
+
+// latinAt reports an ASCII letter at a byte, which may lie outside of the text.
+func latinAt(text string, i int) bool {
+	return i >= 0 && i < len(text) && text[i] < 0x80 && asciiKinds[text[i]] == latinKind
 }
