@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -20,6 +21,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 type bench struct {
 	own, outside string // files of cases; outside may be empty
 	peers        bool
+	length       time.Duration // of each measurement
 	out          *json.Encoder
 	missed       int // figures that are not ok
 }
@@ -45,6 +47,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&b.own, "own", "runtime/ngword/testdata/cases.json", "the project's own cases")
 	flags.StringVar(&b.outside, "cases", os.Getenv("KMS_NGWORD_CASES"), "cases of others; default $KMS_NGWORD_CASES, or "+outsideCases+" when it is there")
 	flags.BoolVar(&b.peers, "peers", true, "measure the other libraries too")
+	flags.DurationVar(&b.length, "time", 300*time.Millisecond, "length of each measurement of a line")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}

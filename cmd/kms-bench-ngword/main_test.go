@@ -9,11 +9,8 @@ import (
 )
 
 func TestRun_printsOneLineAFigure(t *testing.T) {
-	if testing.Short() {
-		t.Log("takes some seconds")
-	}
 	var out, errs bytes.Buffer
-	run([]string{"--own", "../../runtime/ngword/testdata/cases.json", "--peers=false"}, &out, &errs)
+	run([]string{"--own", "../../runtime/ngword/testdata/cases.json", "--peers=false", "--time=5ms"}, &out, &errs)
 	seen := map[string]figure{}
 	for line := range strings.Lines(out.String()) {
 		var f figure

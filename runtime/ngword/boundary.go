@@ -54,6 +54,11 @@ func (s *scratch) endsWord(i int32) bool {
 var endings = [...]string{"s", "es", "ed", "er", "ers", "ing", "ings"}
 
 func isEnding(rest []letter, letters int, doubled bool) bool {
+	switch rest[0].r {
+	case 's', 'e', 'i', 'y':
+	default:
+		return false
+	}
 	for i, e := range endings {
 		if letters < 4 && i > 1 {
 			return false

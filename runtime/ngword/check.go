@@ -113,12 +113,9 @@ func (s *scratch) keep(m *Matcher, at span) {
 // isInIdentifier reports Latin letters that touch digits in a hexadecimal identifier.
 func (s *scratch) isInIdentifier(at span) bool {
 	isDigit := func(i int32) bool {
-		return i >= 0 && i < int32(len(s.letters)) && classOf(s.letters[i]) == digit
+		return i >= 0 && i < int32(len(s.letters)) && s.letters[i].r >= '0' && s.letters[i].r <= '9'
 	}
-	if classOf(s.letters[at.first]) != alphabet || !isDigit(at.first-1) && !isDigit(at.last+1) {
-		return false
-	}
-	return isIdentifier(s.text, int(s.letters[at.first].start))
+	return (isDigit(at.first-1) || isDigit(at.last+1)) && classOf(s.letters[at.first]) == alphabet && isIdentifier(s.text, int(s.letters[at.first].start))
 }
 
 // dropUnjoined keeps, of the words that need a boundary, those that have one, or that are joined to others which have.
