@@ -83,12 +83,18 @@ func TestAppend_unknownCommitIsSettled(t *testing.T) {
 // TestAppend_databaseAwayIsSaidAtOnce: nothing was committed and nothing is claimed.
 func TestAppend_databaseAwayIsSaidAtOnce(t *testing.T) {
 	l, f, pk := faultyLog(t, sqliteURL(t), Options{Timeout: time.Minute})
-	f.once(func(context.Context, func(*store.Tx) error) error { return errLost })
+	var away func(context.Context, func(*store.Tx) error) error
+	away = func(context.Context, func(*store.Tx) error) error {
+		f.once(away) // the two may go into a batch each
+		return errLost
+	}
+	f.once(away)
 	for _, a := range appendAll(t, l, pk, say("u1", "a"), say("u1", "b")) {
 		if !errors.Is(a.err, ErrUnavailable) {
 			t.Errorf("got %+v", a)
 		}
 	}
+	f.next.Store(nil)
 	if r := mustAppend(t, l, pk, say("u1", "c")); r.Seq != 1 {
 		t.Errorf("after it came back: %+v", r)
 	}
