@@ -128,6 +128,8 @@ func (s *scratch) isDisguised(text string) bool {
 		return symbols >= 2 && loud && first.kind != bangKind && len(s.token) >= minDisguised
 	case symbols == 0 && digits >= 2 && letters <= 2 && s.beginsWithDigits(digits):
 		return false // 45s, 10cm
+	case symbols == 0 && digits >= 3 && letters == 1 && first.kind == latinKind:
+		return false // B006
 	case letters == 1 && first.kind == symbolKind && s.token[1].kind == digitKind && digits > 0 && symbols == 1:
 		return false // $5k
 	}

@@ -40,7 +40,19 @@ func (s *scratch) maySpace(m *Matcher, at span) bool {
 	if classOf(head) != otherClass && !s.beginsWord(at.first) || classOf(tail) != otherClass && !s.endsWord(at.last) {
 		return false // pieces of several words: pu(sh it)
 	}
-	return !s.isOrdinary(at)
+	return !s.beginsContracted(at) && !s.isOrdinary(at)
+}
+
+// beginsContracted reports a place that begins with the end of a contraction: can'(t, it).
+func (s *scratch) beginsContracted(at span) bool {
+	if at.first == 0 || s.letters[at.first].gap != apostrophe {
+		return false
+	}
+	end := at.first + 1
+	for s.letters[end].gap == noGap {
+		end++
+	}
+	return s.isOneOf(at.first, end-1, contractions[:])
 }
 
 // isPause reports a short word of a script without spaces that ends one word of the line and begins the next: そ(ば、か)に.
@@ -60,7 +72,7 @@ func (s *scratch) isPause(at span) bool {
 		}
 	}
 	inside := func(i int32) bool { return s.letters[i].gap == noGap && classOf(s.letters[i-1]) == otherClass }
-	return (n == 2 || pauses < n-1) && at.first > 0 && at.last+1 < int32(len(s.letters)) && inside(at.first) &&
+	return pauses > 0 && (n == 2 || pauses < n-1) && at.first > 0 && at.last+1 < int32(len(s.letters)) && inside(at.first) &&
 		s.letters[at.last+1].gap == noGap && classOf(s.letters[at.last+1]) == otherClass
 }
 
