@@ -118,8 +118,9 @@ func (m *Matcher) findBlankedAt(s *scratch, list int32, first int, budget *int) 
 			continue
 		}
 		at := span{first: int32(first), last: int32(last), pattern: int32(i), list: list}
-		if isWordy(p.mode, s.letters[first].r) && !s.beginsWord(at.first) ||
-			isWordy(p.mode, m.runsOf(p)[p.runCount-1].letter()) && !s.endsBlanked(at.last) {
+		tail := m.runsOf(p)[p.runCount-1]
+		if isWordy(p.mode, s.letters[first]) && !s.beginsWord(at.first) ||
+			isWordy(p.mode, letter{r: tail.letter(), look: tail.look()}) && !s.endsBlanked(at.last) {
 			continue
 		}
 		at.begins, at.ends = true, true

@@ -3,14 +3,14 @@ package ngword
 import "unicode"
 
 // isWordy reports whether a word with this letter at its end needs a boundary there.
-func isWordy(m mode, r rune) bool {
+func isWordy(m mode, l letter) bool {
 	switch m {
 	case substring:
 		return false
 	case wordOnly:
 		return true
 	}
-	return classOfRune(r) != otherClass
+	return classOf(l) != otherClass
 }
 
 // The classes of letters: where they change, a word ends.

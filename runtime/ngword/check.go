@@ -40,7 +40,7 @@ func (s *scratch) placeSingle(m *Matcher, at span, have run) {
 	n := int32(p.letters)
 	for first := have.first; first+n-1 <= have.last; first += n {
 		last := first + n - 1
-		if p.mode != substring && isWordy(p.mode, have.r) {
+		if p.mode != substring && isWordy(p.mode, s.letters[have.first]) {
 			// Within a run of letters of a script with spaces only the whole of it is a word.
 			for last < have.last && s.letters[last+1].gap == noGap {
 				last++
@@ -63,7 +63,7 @@ func (s *scratch) placeWord(m *Matcher, at span, want []patternRun, have []run) 
 	p := &m.patterns[at.pattern]
 	head, tail := have[0], have[len(have)-1]
 	at.first, at.last = head.last-want[0].count()+1, tail.first+want[len(want)-1].count()-1
-	if isWordy(p.mode, head.r) {
+	if isWordy(p.mode, s.letters[head.last]) {
 		for at.first > head.first && !s.beginsWord(at.first) {
 			at.first--
 		}
@@ -75,7 +75,7 @@ func (s *scratch) placeWord(m *Matcher, at span, want []patternRun, have []run) 
 			at.first-- // ババカ
 		}
 	}
-	if isWordy(p.mode, tail.r) {
+	if isWordy(p.mode, s.letters[tail.first]) {
 		exact := at.last
 		for at.last < tail.last && !s.endsWord(at.last) {
 			at.last++
@@ -105,8 +105,8 @@ func (s *scratch) keep(m *Matcher, at span) {
 	if (s.looks > 1<<plain || p.odd) && !s.looksFit(m, p, at) || s.isInIdentifier(at) {
 		return
 	}
-	at.begins = at.begins || !isWordy(p.mode, s.letters[at.first].r) || s.beginsWord(at.first)
-	at.ends = at.ends || !isWordy(p.mode, s.letters[at.last].r) || s.endsWord(at.last)
+	at.begins = at.begins || !isWordy(p.mode, s.letters[at.first]) || s.beginsWord(at.first)
+	at.ends = at.ends || !isWordy(p.mode, s.letters[at.last]) || s.endsWord(at.last)
 	s.found = append(s.found, at)
 }
 

@@ -1,5 +1,7 @@
 package ngword
 
+import "unicode"
+
 // sub is a character that is read as a letter in a further reading of the line.
 type sub struct {
 	at     int32 // byte
@@ -128,6 +130,8 @@ func (s *scratch) isDisguised(text string) bool {
 		return symbols >= 2 && loud && first.kind != bangKind && len(s.token) >= minDisguised
 	case symbols == 0 && digits >= 2 && letters <= 2 && s.beginsWithDigits(digits):
 		return false // 45s, 10cm
+	case symbols == 0 && letters == 2 && s.beginsWithDigits(digits) && s.isOrdinal():
+		return false
 	case symbols == 0 && digits >= 3 && letters == 1 && first.kind == latinKind:
 		return false // B006
 	case letters == 1 && first.kind == symbolKind && s.token[1].kind == digitKind && digits > 0 && symbols == 1:
@@ -143,6 +147,15 @@ func (s *scratch) beginsWithDigits(n int) bool {
 		}
 	}
 	return true
+}
+
+// isOrdinal reports a token that ends as 1st does.
+func (s *scratch) isOrdinal() bool {
+	switch n := len(s.token); unicode.ToLower(s.token[n-2].r)<<8 | unicode.ToLower(s.token[n-1].r) {
+	case 's'<<8 | 't', 'n'<<8 | 'd', 'r'<<8 | 'd', 't'<<8 | 'h':
+		return true
+	}
+	return false
 }
 
 func (s *scratch) hasSecondChoice() bool {
