@@ -64,7 +64,7 @@ type scratch struct {
 // fold reads a line into letters and runs. Where subs stand, they are read instead. Symbols that isSymbol knows are letters.
 func (s *scratch) fold(text string, isSymbol func(rune) bool, subs []sub) {
 	s.text, s.counted, s.symbols = text, false, false
-	letters := slices.Grow(s.letters[:0], len(text)/2)
+	letters := slices.Grow(s.letters[:0], len(text))
 	looks, before := uint16(0), noGap
 	for i, n := 0, 1; i < len(text); i += n {
 		r := rune(text[i])
@@ -94,7 +94,9 @@ func (s *scratch) fold(text string, isSymbol func(rune) bool, subs []sub) {
 		}
 		if c > isSeveral {
 			looks |= 1 << (c >> lookShift)
-			letters = append(letters, letter{r: c & (1<<lookShift - 1), start: int32(i), end: end, gap: before, look: look(c >> lookShift)})
+			letters = append(letters, letter{})
+			l := &letters[len(letters)-1]
+			l.r, l.start, l.end, l.gap, l.look = c&(1<<lookShift-1), int32(i), end, before, look(c>>lookShift)
 		} else {
 			for _, r := range expansions[isSeveral-c] {
 				l := letter{r: r &^ longFollows, start: int32(i), end: end, gap: before}
