@@ -4,13 +4,10 @@ import "unicode"
 
 // isWordy reports whether a word with this letter at its end needs a boundary there.
 func isWordy(m mode, l letter) bool {
-	switch m {
-	case substring:
-		return false
-	case wordOnly:
-		return true
+	if m == auto {
+		return l.r >= 'a' && l.r <= 'z' || classOf(l) != otherClass
 	}
-	return classOf(l) != otherClass
+	return m == wordOnly
 }
 
 // The classes of letters: where they change, a word ends.

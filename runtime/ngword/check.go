@@ -38,6 +38,7 @@ func (s *scratch) anyLong(r run) bool {
 func (s *scratch) placeSingle(m *Matcher, at span, have run) {
 	p := &m.patterns[at.pattern]
 	n := int32(p.letters)
+	at.begins, at.ends = true, true // one of a script with spaces is noted only where it does
 	for first := have.first; first+n-1 <= have.last; first += n {
 		last := first + n - 1
 		if p.mode != substring && isWordy(p.mode, s.letters[have.first]) {
@@ -64,31 +65,24 @@ func (s *scratch) placeWord(m *Matcher, at span, want []patternRun, have []run) 
 	head, tail := have[0], have[len(have)-1]
 	at.first, at.last = head.last-want[0].count()+1, tail.first+want[len(want)-1].count()-1
 	if isWordy(p.mode, s.letters[head.last]) {
-		for at.first > head.first && !s.beginsWord(at.first) {
+		at.begins = s.beginsWord(at.first)
+		for at.first > head.first && !at.begins {
 			at.first--
-		}
-		if !s.beginsWord(at.first) && p.mode == wordOnly {
-			return
+			at.begins = s.beginsWord(at.first)
 		}
 	} else {
+		at.begins = true
 		for at.first > head.first && s.letters[at.first].gap == noGap {
 			at.first-- // ババカ
 		}
 	}
 	if isWordy(p.mode, s.letters[tail.first]) {
-		exact := at.last
-		for at.last < tail.last && !s.endsWord(at.last) {
-			at.last++
-		}
-		if !s.endsWord(at.last) {
-			if p.mode == wordOnly {
-				return
-			}
-			at.ends = isEnding(s.letters[at.last+1:], int(p.letters), at.last > exact)
-			if at.ends && at.last == exact+1 {
-				at.last = exact // shitty: the second t belongs to the ending
-			}
-		}
+		s.findEnd(&at, p, tail)
+	} else {
+		at.ends = true
+	}
+	if p.mode == wordOnly && !(at.begins && s.endsWord(at.last)) {
+		return
 	}
 	if s.isSpaced(at, want, have) {
 		if !s.maySpace(m, at) {
@@ -99,14 +93,28 @@ func (s *scratch) placeWord(m *Matcher, at span, want []patternRun, have []run) 
 	s.keep(m, at)
 }
 
+// findEnd chooses how much of the last run belongs to a word of a script with spaces.
+func (s *scratch) findEnd(at *span, p *pattern, tail run) {
+	exact := at.last
+	at.ends = s.endsWord(at.last)
+	for at.last < tail.last && !at.ends {
+		at.last++
+		at.ends = s.endsWord(at.last)
+	}
+	if !at.ends {
+		at.ends = isEnding(s.letters[at.last+1:], int(p.letters), at.last > exact)
+		if at.ends && at.last == exact+1 {
+			at.last = exact // shitty: the second t belongs to the ending
+		}
+	}
+}
+
 // keep notes a place whose letters look like those of the word, and may.
 func (s *scratch) keep(m *Matcher, at span) {
 	p := &m.patterns[at.pattern]
 	if (s.looks > 1<<plain || p.odd) && !s.looksFit(m, p, at) || s.isInIdentifier(at) {
 		return
 	}
-	at.begins = at.begins || !isWordy(p.mode, s.letters[at.first]) || s.beginsWord(at.first)
-	at.ends = at.ends || !isWordy(p.mode, s.letters[at.last]) || s.endsWord(at.last)
 	s.found = append(s.found, at)
 }
 

@@ -1,8 +1,13 @@
 // Package ngword finds forbidden words in chat lines, in Japanese and in languages with spaces. Lines and words are compared
 // in a folded form: compatibility and width variants, case, accents, hiragana and katakana are one, small kana are large,
 // zero-width characters and stray combining marks are gone. Separators, repeats and long-vowel marks between letters do not
-// hide a word; voicing marks of kana do count (か is not が). Every position leads back to the original text. One pass over
-// a compact automaton serves any number of words.
+// hide a word; voicing marks of kana do count (か is not が). Every position leads back to the original text.
+//
+// A line is read once: fold.go and scan.go make letters of it and runs of equal letters, index.go finds the entries of a list
+// that begin at each run, check.go, spacing.go and boundary.go decide whether one really stands there. A line in which digits,
+// symbols or blanks touch letters (signs.go) is read again with what those may stand for: disguise.go, blank.go, vowel.go.
+// Letters that look like others are folded to them, and looks.go decides in the end. filter.go puts the lists together, and
+// allow.go takes away what allow entries cover.
 package ngword
 
 import (
