@@ -149,17 +149,10 @@ func planNGList(c *call) (any, error) {
 		return nil, err
 	}
 	edit.DryRun = true
-	before, err := c.Store().NGRead(c.ctx, edit.Tenant, edit.List)
-	if errors.Is(err, store.ErrNotFound) && edit.Settings != nil {
-		before, err = store.NGList{Tenant: edit.Tenant, Name: edit.List, Settings: NGSettings{}.WithDefaults()}, nil
+	before, done, err := c.tryNG(edit)
+	for tries := 1; edit.Base == newest && errors.Is(err, store.ErrConflict) && tries < 10; tries++ {
+		before, done, err = c.tryNG(edit) // somebody changed the list in between; the plan is about what it is now
 	}
-	if err != nil {
-		return nil, err
-	}
-	if edit.Base == newest {
-		edit.Base = before.Revision // what is planned is about what was read
-	}
-	done, err := c.Store().NGChange(c.ctx, edit)
 	if err != nil {
 		return nil, ngRefused(err)
 	}
@@ -170,6 +163,22 @@ func planNGList(c *call) (any, error) {
 		plan.SettingsBefore, plan.SettingsAfter = &before.Settings, done.Settings
 	}
 	return plan, c.findNG(&plan, after, done.Added)
+}
+
+// tryNG returns a list and what an edit would change of just that revision.
+func (c *call) tryNG(edit store.NGEdit) (before store.NGList, done store.NGChanged, err error) {
+	before, err = c.Store().NGRead(c.ctx, edit.Tenant, edit.List)
+	if errors.Is(err, store.ErrNotFound) && edit.Settings != nil {
+		before, err = store.NGList{Tenant: edit.Tenant, Name: edit.List, Settings: NGSettings{}.WithDefaults()}, nil
+	}
+	if err != nil {
+		return before, done, err
+	}
+	if edit.Base == newest {
+		edit.Base = before.Revision
+	}
+	done, err = c.Store().NGChange(c.ctx, edit)
+	return before, done, err
 }
 
 // afterNG is a list once a change has been made.
