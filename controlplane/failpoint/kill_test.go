@@ -296,7 +296,8 @@ func (r *rig) at(k kind, point string) bool {
 // settled waits until nothing of a release is under way any more.
 func (r *rig) settled(what, version string, before controlplane.VersionInfo) {
 	r.t.Helper()
-	r.settledWithin(5*time.Second, what, version, before)
+	// What has to stop is given five seconds before it is killed, and a busy machine takes its time.
+	r.settledWithin(12*time.Second, what, version, before)
 }
 
 func (r *rig) settledWithin(within time.Duration, what, version string, before controlplane.VersionInfo) {
