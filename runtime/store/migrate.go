@@ -12,7 +12,7 @@ import (
 )
 
 // Schema is the newest schema that this program knows. Migrations only add, with defaults.
-const Schema = 1
+const Schema = 2
 
 // schemaTable is goose's record of what has been applied.
 const schemaTable = "kms_schema"
