@@ -11,6 +11,7 @@ const panes = ["1.0", "2.0"].map((version) => {
   return new Pane(root, version, () => lookForVersions());
 });
 let known = "";
+let asked = 0;
 
 await lookForVersions();
 begin(await demo());
@@ -35,6 +36,7 @@ function begin(found) {
 }
 
 async function lookForVersions() {
+  const mine = ++asked;
   let live;
   try {
     const answer = await fetch("versions", { cache: "no-store" });
@@ -42,7 +44,7 @@ async function lookForVersions() {
   } catch {
     return; // what we know stays on the page; the panes tell that the server is away
   }
-  if (known === live.join()) return;
+  if (mine !== asked || known === live.join()) return; // an older answer that comes late is out of date
   known = live.join();
   const chips = live.map((v) => element("span", "chip", v));
   document.getElementById("versions").replaceChildren(...(chips.length ? chips : [element("span", "none", "none")]));
