@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -148,5 +149,27 @@ func TestCPUOf_growsWithWork(t *testing.T) {
 	}
 	if _, err := cpuOf([]int{1 << 30}); err == nil {
 		t.Error("a process that does not exist has CPU time")
+	}
+}
+
+// A server dies with the thread that started it: a crowd whose reader took its thread along has ended a KMS in the middle of a run.
+func TestCrowd_endsNoThread(t *testing.T) {
+	for range 3 {
+		c, err := newCrowd(plain{}, "unix", "", 1, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // its reader has a thread now
+		threads, err := filepath.Glob("/proc/self/task/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.close()
+		time.Sleep(20 * time.Millisecond)
+		for _, thread := range threads {
+			if _, err := os.Stat(thread); err != nil {
+				t.Fatalf("a thread has ended: %v", err)
+			}
+		}
 	}
 }

@@ -211,9 +211,11 @@ func writeAll(fd int, data []byte) error {
 	return nil
 }
 
-// read is the reading thread: it takes what the clients get until the crowd is closed.
+// read is the reading thread: it takes what the clients get until the crowd is closed. The thread has to outlive it: it may be the
+// one that started a server, and with that thread the kernel would end the server (Pdeathsig).
 func (c *crowd) read() {
 	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	events := make([]syscall.EpollEvent, 512)
 	buf := make([]byte, 512<<10)
 	for !c.stop.Load() {
