@@ -65,6 +65,7 @@ func TestDeprecate_isToldToClientsCallersAndEverybody(t *testing.T) {
 	if _, header, _ := h.call("2.0", "dragon", key); header.Get("Deprecation") != "" {
 		t.Errorf("before: %v", header)
 	}
+	early := h.visit("dragon", token, "")
 	said, err := h.client.Deprecate(ctx, controlplane.DeprecationRequest{Version: "2.0", Sunset: sunset, Message: "move to 3.0"})
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +75,11 @@ func TestDeprecate_isToldToClientsCallersAndEverybody(t *testing.T) {
 		return header.Get("Deprecation") == fmt.Sprintf("@%d", said.Since.Unix()) &&
 			header.Get("Sunset") == sunset.UTC().Format(http.TimeFormat)
 	})
-	if v := h.visit("dragon", token, ""); !strings.Contains(v.welcome, fmt.Sprintf(`"deprecated":{"since":%d,"sunset":%d,"message":"move to 3.0"}`, said.Since.UnixMilli(), sunset.UnixMilli())) {
+	want := fmt.Sprintf(`"deprecated":{"since":%d,"sunset":%d,"message":"move to 3.0"}`, said.Since.UnixMilli(), sunset.UnixMilli())
+	if told := early.next(t); told != `[{"op":"version",`+want+`}]` {
+		t.Errorf("who was connected is told %s", told)
+	}
+	if v := h.visit("dragon", token, ""); !strings.Contains(v.welcome, want) {
 		t.Errorf("the client is welcomed with %s", v.welcome)
 	}
 	if page := h.versionsPage(); !strings.Contains(page, `"deprecated"`) || !strings.Contains(page, "move to 3.0") {
@@ -92,8 +97,13 @@ func TestDeprecate_isToldToClientsCallersAndEverybody(t *testing.T) {
 	if now := h.version("2.0").Deprecation; now == nil || now.Message != "soon" {
 		t.Errorf("after a deploy: %+v", now)
 	}
+	if told := early.next(t); !strings.Contains(told, `"message":"soon"`) {
+		t.Errorf("who is connected is told %s", told)
+	}
 	if err := h.client.Undeprecate(ctx, "2.0"); err != nil {
 		t.Fatal(err)
+	}
+	for told := ""; told != `[{"op":"version"}]`; told = early.next(t) { // the deploy may have asked it to move
 	}
 	testkit.Eventually(t, 5*time.Second, "nobody is told any more", func() bool {
 		_, header, _ := h.call("2.0", "dragon", key)

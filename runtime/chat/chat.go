@@ -107,6 +107,7 @@ type Service struct {
 	nextEnd  time.Time // no session's token ends before
 	flagged  map[*entry]struct{}
 	recheck  chan struct{}
+	notice   chan struct{} // what is said of the version may have changed
 
 	pending  atomic.Int64 // messages between Say and their answer
 	counts   counts
@@ -137,6 +138,7 @@ func New(cfg Config) *Service {
 		tenants:  map[string]*tenantSessions{},
 		flagged:  map[*entry]struct{}{},
 		recheck:  make(chan struct{}, 1),
+		notice:   make(chan struct{}, 1),
 		ready:    make(chan struct{}),
 		complain: rate.Sometimes{Interval: time.Second},
 	}
@@ -159,6 +161,7 @@ func New(cfg Config) *Service {
 	s.run(s.presence.loop)
 	s.run(s.sweepLoop)
 	s.run(s.recheckLoop)
+	s.run(s.noticeLoop)
 	s.run(s.touchLoop)
 	if s.hub != nil {
 		s.run(s.headLoop)

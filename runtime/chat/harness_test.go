@@ -183,12 +183,14 @@ type client struct {
 	ws      *websocket.Conn
 	frames  chan string
 	removed chan string
+	notices chan store.Deprecation
 	ended   chan string
 }
 
-func (c *client) Identity() Identity           { return c.id }
-func (c *client) Conn() *hub.Conn              { return c.conn }
-func (c *client) Removed(channel, code string) { c.removed <- channel + " " + code }
+func (c *client) Identity() Identity             { return c.id }
+func (c *client) Conn() *hub.Conn                { return c.conn }
+func (c *client) Removed(channel, code string)   { c.removed <- channel + " " + code }
+func (c *client) Deprecated(d store.Deprecation) { c.notices <- d }
 func (c *client) End(code int, reason string) {
 	c.ended <- fmt.Sprint(code, " ", reason)
 	c.conn.Close(code, reason)
@@ -202,7 +204,7 @@ func (p *process) login(token string) *client {
 	check(p.t, err)
 	c := &client{
 		t: p.t, p: p, id: id, conn: <-p.conns, ws: ws,
-		frames: make(chan string, 10000), removed: make(chan string, 10), ended: make(chan string, 10),
+		frames: make(chan string, 10000), removed: make(chan string, 10), notices: make(chan store.Deprecation, 10), ended: make(chan string, 10),
 	}
 	var wg sync.WaitGroup
 	wg.Go(c.serve)

@@ -180,24 +180,6 @@ func (s *Service) tooOld(ctx context.Context, oldest string) error {
 	return Errorf(CodeVersionTooOld, "version %s is too old: use version %s or a newer one, %s", s.cfg.Version, oldest, choice)
 }
 
-// Deprecation tells whether the version that this process serves will go away. What cannot be read now is not told.
-func (s *Service) Deprecation(ctx context.Context) store.Deprecation {
-	if s.cfg.Version == "" {
-		return store.Deprecation{}
-	}
-	v, err := s.caches.versions.get(ctx, s.cfg.Version, func(ctx context.Context) (store.Version, error) {
-		v, err := s.cfg.Store.Version(ctx, s.cfg.Version)
-		if errors.Is(err, store.ErrNotFound) {
-			return store.Version{}, nil // it has not been released yet, and its release changes nothing of this
-		}
-		return v, err
-	})
-	if err != nil {
-		s.complain.Do(func() { s.log.Warn("cannot look up the version", "error", err) })
-	}
-	return v.Deprecation
-}
-
 // readError keeps what happened for the log, now and then while it goes on, and tells the client what it can do about it: come
 // again, unless the channel is gone.
 func (s *Service) readError(doing string, err error) error {

@@ -43,6 +43,7 @@ func (s *Service) unlearn(c store.Change) {
 		s.flag(c.Tenant, "", func(e *entry) bool { return inLocked(e, c.Subject) })
 	case store.ChangeVersion:
 		s.caches.versions.drop(c.Subject)
+		s.noticeSoon()
 	case store.ChangeNGWord:
 		s.words.changed(c.Tenant, c.Subject)
 	default: // of a newer version: it may concern anything
@@ -55,6 +56,7 @@ func (s *Service) reload() {
 	<-s.ready
 	s.caches.dropAll()
 	s.words.changed("", "")
+	s.noticeSoon()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.sessions {

@@ -25,6 +25,8 @@ type Session interface {
 	// Removed tells the client that it lost a channel: code is CodeNotMember or CodeNoSuchChannel. Nothing more of that channel
 	// is delivered unless the session joins again.
 	Removed(channel, code string)
+	// Deprecated tells the client that its version will go away, or with a zero value that it will not any more.
+	Deprecated(d store.Deprecation)
 	// End closes the connection with one of the hub's close codes; reason is the error code that says why. Detach follows from
 	// the connection's own end.
 	End(code int, reason string)

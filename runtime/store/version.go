@@ -28,6 +28,11 @@ type Deprecation struct {
 	Notice             string // for clients and callers
 }
 
+// Equal compares what is said.
+func (d Deprecation) Equal(o Deprecation) bool {
+	return d.Deprecated.Equal(o.Deprecated) && d.Sunset.Equal(o.Sunset) && d.Notice == o.Notice
+}
+
 // PutVersion adds a version or sets it anew.
 func (s *Store) PutVersion(ctx context.Context, v Version) error {
 	err := firstError(names.Version(v.Name), oneOf("version state", v.State, VersionLive, VersionRetired))

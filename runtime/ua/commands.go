@@ -33,12 +33,15 @@ func (c *session) login(cmd *Command) bool {
 		return c.refuseLogin(cmd, chat.AsError(err))
 	}
 	c.identity = identity
-	deprecation := c.srv.svc.Deprecation(ctx)
 	c.srv.svc.Attach(c)
+	deprecation := c.srv.svc.Deprecation(ctx)
 	c.srv.counters.logins.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attached = true // a drain that has seen this speaks after the welcome, and who got the welcome is listed
+	if c.notice != nil {
+		deprecation, c.notice = *c.notice, nil
+	}
 	c.reply(Reply{Kind: Welcome, To: *cmd, Identity: identity, Limits: Limits{Frame: c.srv.opts.MaxFrame}, Deprecation: deprecation})
 	return true
 }

@@ -71,6 +71,7 @@ const (
 	Pong    Kind = "pong"    // To
 	Refused Kind = "refused" // To, Err
 	Removed Kind = "removed" // To.Channel, Code
+	Notice  Kind = "notice"  // Deprecation: what Welcome said of it is no longer so
 	Moving  Kind = "moving"  // Text, Grace: the server restarts, go to the new one
 	Closing Kind = "closing" // Code, Text: the connection is closed next, and not for a restart
 )

@@ -68,7 +68,7 @@ func (w *words) AppendReply(dst []byte, r ua.Reply) []byte {
 		w.moves = append(w.moves, time.Now())
 		w.mu.Unlock()
 	}
-	return hub.AppendText(dst, []byte(strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s %s", r.Kind, r.To.Channel, r.To.ID, code, r.Text)), " ")))
+	return hub.AppendText(dst, []byte(strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s %s %s", r.Kind, r.To.Channel, r.To.ID, code, r.Text, r.Deprecation.Notice)), " ")))
 }
 
 func (w *words) moved() []time.Time {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsctl/kms/runtime/chat"
 	"github.com/kmsctl/kms/runtime/hub"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 // session is one connection. Its reader goroutine owns what stands before mu; it writes identity before it attaches the
@@ -29,8 +30,9 @@ type session struct {
 	inFlight int       // says without an answer
 	channels []string
 	attached bool
-	told     bool // to move, by the drain that runs
-	ending   *end // set once the session takes no more commands
+	told     bool               // to move, by the drain that runs
+	notice   *store.Deprecation // that came between the session's Attach and its welcome, which tells it
+	ending   *end               // set once the session takes no more commands
 }
 
 // end is how a session that has been told to go will be closed once its last say is answered.
@@ -218,7 +220,7 @@ func (c *session) restart(message string) bool {
 	return c.finish(Reply{Kind: Moving, Text: message}, hub.CloseRestart, message)
 }
 
-// Identity, Conn, Removed and End are what chat asks of a session.
+// Identity, Conn, Removed, Deprecated and End are what chat asks of a session.
 func (c *session) Identity() chat.Identity { return c.identity }
 
 func (c *session) Conn() *hub.Conn { return c.conn }
@@ -226,6 +228,17 @@ func (c *session) Conn() *hub.Conn { return c.conn }
 func (c *session) Removed(channel, code string) {
 	c.forget(channel)
 	c.reply(Reply{Kind: Removed, To: Command{Channel: channel}, Code: code})
+}
+
+func (c *session) Deprecated(d store.Deprecation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.attached:
+		c.notice = &d
+	case c.ending == nil:
+		c.reply(Reply{Kind: Notice, Deprecation: d})
+	}
 }
 
 // End closes for good; reason is the error's code.

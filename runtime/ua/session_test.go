@@ -13,6 +13,7 @@ import (
 	"github.com/kmsctl/kms/runtime/chat"
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/hub"
+	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/testkit"
 	"github.com/kmsctl/kms/runtime/ua"
 	"github.com/kmsctl/kms/runtime/ua/uatest"
@@ -331,4 +332,22 @@ func TestSession_revocationEndsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, c, "closing bad_token", "close 4401")
+}
+
+// eager tells each session of a deprecation as soon as it is attached, before its welcome has gone out.
+type eager struct{ *chat.Service }
+
+func (e eager) Attach(s chat.Session) {
+	e.Service.Attach(s)
+	s.Deprecated(store.Deprecation{Notice: "old"})
+	s.Deprecated(store.Deprecation{Notice: "older"})
+}
+
+func TestLogin_welcomeTellsWhatCameMeanwhile(t *testing.T) {
+	w := uatest.StartWith(t, &words{}, ua.Options{}, func(svc *chat.Service) ua.Service { return eager{svc} })
+	c := w.Dial(t)
+	c.Send("login " + uatest.Token("aki"))
+	expect(t, c, "welcome older")
+	c.Send("ping")
+	expect(t, c, "pong")
 }

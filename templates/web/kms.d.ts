@@ -131,6 +131,13 @@ export interface StateChange {
   versions?: string[];
 }
 
+/** The version will go away: since when that is said, when (both in Unix milliseconds), and the operator's words for developers. */
+export interface Deprecation {
+  since: number;
+  sunset?: number;
+  message?: string;
+}
+
 export interface Events {
   state: StateChange;
   message: Message;
@@ -146,6 +153,8 @@ export interface Events {
   delay: { channel: string; id: string; code: string; reason: string; retryAt: number };
   /** The version is gone; `next` is what `choose` has chosen. */
   versions: { version: string; live: string[]; next?: string };
+  /** The operator says that the version will go away, or without `deprecated` that it will not any more. */
+  deprecated: { deprecated?: Deprecation };
 }
 
 /** Why something was not done. */
@@ -169,6 +178,8 @@ export class Client {
   /** Known once logged in. */
   readonly user: string | undefined;
   readonly name: string | undefined;
+  /** Set while the operator says that the version will go away. */
+  readonly deprecated: Deprecation | undefined;
   /** Calls `listener` at each such event; returns what takes it off again. */
   on<K extends keyof Events>(event: K, listener: (event: Events[K]) => void): () => void;
   /** Connects, and from then on stays connected. While waiting to try again: tries at once. */

@@ -20,6 +20,7 @@
 /** @typedef {import("./kms.js").Position} Position */
 /** @typedef {import("./kms.js").State} State */
 /** @typedef {import("./kms.js").Events} Events */
+/** @typedef {import("./kms.js").Deprecation} Deprecation */
 
 const firstWaitMs = 1_000;
 const longestWaitMs = 30_000;
@@ -81,6 +82,8 @@ export class Client {
   user;
   /** @type {string | undefined} The user's display name, once logged in. */
   name;
+  /** @type {Deprecation | undefined} Set while the operator says that the version will go away. */
+  deprecated;
 
   /** @type {Options} */
   #options;
@@ -438,6 +441,13 @@ export class Client {
     else if (wire.ready) this.#promote(wire);
   }
 
+  /** @param {Deprecation | undefined} now */
+  #setDeprecated(now) {
+    if (JSON.stringify(now) === JSON.stringify(this.deprecated)) return;
+    this.deprecated = now;
+    this.#emit("deprecated", { deprecated: now });
+  }
+
   #settle(wire) {
     if (!wire.ready || this.#wire !== wire || (this.state === "moving" && wire.drained)) return;
     this.#tries = 0;
@@ -452,6 +462,10 @@ export class Client {
         this.user = op.user;
         this.name = op.name;
         this.#maxFrame = op.max_frame ?? maxFrame;
+        this.#setDeprecated(op.deprecated);
+        return;
+      case "version":
+        this.#setDeprecated(op.deprecated);
         return;
       case "subbed":
         if (mine && !wire.asked.has(op.ch)) this.#subbed(op, mine, wire); // else a later answer counts

@@ -55,6 +55,7 @@ var replies = map[ua.Kind]func([]byte, *ua.Reply) []byte{
 	ua.Pong:    func(b []byte, _ *ua.Reply) []byte { return append(b, `{"type":"pong"}`...) },
 	ua.Refused: appendError,
 	ua.Removed: appendRemoved,
+	ua.Notice:  appendVersion,
 	ua.Moving:  appendMoving,
 	ua.Closing: appendClosing,
 }
@@ -101,6 +102,10 @@ func appendError(b []byte, r *ua.Reply) []byte {
 func appendRemoved(b []byte, r *ua.Reply) []byte {
 	b = ua.AppendText(append(b, `{"type":"removed"`...), `,"channel":`, r.To.Channel)
 	return append(ua.AppendText(b, `,"code":`, r.Code), '}')
+}
+
+func appendVersion(b []byte, r *ua.Reply) []byte {
+	return append(ua.AppendDeprecation(append(b, `{"type":"version"`...), r.Deprecation), '}')
 }
 
 func appendMoving(b []byte, r *ua.Reply) []byte {

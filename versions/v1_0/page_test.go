@@ -9,6 +9,7 @@ import (
 	"github.com/kmsctl/kms/runtime/chat"
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/ua"
 	"github.com/kmsctl/kms/runtime/ua/uatest"
 )
@@ -23,6 +24,8 @@ var pageReplies = []ua.Reply{
 	{Kind: ua.Said, To: ua.Command{Channel: "lobby", ID: "c1"}, Receipt: chatlog.Receipt{ID: "01JD3V4N8ZQ0X5T6Y7W8R9S0AB", Seq: 7, At: 1732150800123}},
 	{Kind: ua.Pong},
 	{Kind: ua.Removed, To: ua.Command{Channel: "guild-7"}, Code: chat.CodeNotMember},
+	{Kind: ua.Notice, Deprecation: store.Deprecation{Deprecated: time.UnixMilli(1732150800000), Sunset: time.UnixMilli(1740700799000), Notice: "move to 3.0"}},
+	{Kind: ua.Notice},
 	{Kind: ua.Moving, Text: "moving to a new server"},
 	{Kind: ua.Closing, Code: "kicked", Text: "be nice"},
 	{Kind: ua.Refused, To: ua.Command{Word: "say", Channel: "lobby", ID: "c2"}, Err: chat.Errorf(chat.CodeNGWord, "the text holds a forbidden word")},

@@ -90,6 +90,7 @@ var replies = map[ua.Kind]func(protocol, []byte, *ua.Reply) []byte{
 	ua.Pong:    protocol.appendPong,
 	ua.Refused: protocol.appendNack,
 	ua.Removed: protocol.appendEvicted,
+	ua.Notice:  protocol.appendVersion,
 	ua.Moving:  protocol.appendDrain,
 }
 
@@ -171,6 +172,10 @@ func (protocol) appendNack(b []byte, r *ua.Reply) []byte {
 func (protocol) appendEvicted(b []byte, r *ua.Reply) []byte {
 	b = ua.AppendText(append(b, `{"op":"evicted"`...), `,"ch":`, r.To.Channel)
 	return ua.AppendText(b, `,"code":`, r.Code)
+}
+
+func (protocol) appendVersion(b []byte, r *ua.Reply) []byte {
+	return ua.AppendDeprecation(append(b, `{"op":"version"`...), r.Deprecation)
 }
 
 func (protocol) appendDrain(b []byte, r *ua.Reply) []byte {

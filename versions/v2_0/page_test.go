@@ -10,6 +10,7 @@ import (
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/envelope"
 	"github.com/kmsctl/kms/runtime/hub"
+	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/ua"
 	"github.com/kmsctl/kms/runtime/ua/uatest"
 )
@@ -38,6 +39,8 @@ var pageReplies = []ua.Reply{
 	{Kind: ua.Refused, Err: chat.Errorf(chat.CodeBadFrame, "not a JSON array")},
 	{Kind: ua.Pong, To: ua.Command{Stamp: 7, Stamped: true}},
 	{Kind: ua.Removed, To: ua.Command{Channel: "guild-7"}, Code: chat.CodeNotMember},
+	{Kind: ua.Notice, Deprecation: store.Deprecation{Deprecated: time.UnixMilli(1732150800000), Sunset: time.UnixMilli(1740700799000), Notice: "move to 3.0"}},
+	{Kind: ua.Notice},
 	{Kind: ua.Moving, Text: "moving to a new server", Grace: 10 * time.Second},
 }
 

@@ -133,7 +133,7 @@ export function world(t, options = {}) {
     },
     ...options,
   });
-  for (const name of ["state", "message", "system", "edit", "delete", "presence", "truncated", "evicted", "delay", "versions"]) {
+  for (const name of ["state", "message", "system", "edit", "delete", "presence", "truncated", "evicted", "delay", "versions", "deprecated"]) {
     w.kms.on(name, (e) => events.push([name, e]));
   }
   for (const call of ["join", "say"]) { // a test looks at what comes of it when it likes

@@ -23,6 +23,22 @@ test("logs in, joins and hears in order", async (t) => {
   assert.deepEqual(w.kms.position("lobby"), { epoch: "e1", seq: 16 });
 });
 
+test("tells once that its version will go away, and when it will not any more", async (t) => {
+  const w = world(t);
+  await w.joined();
+  const said = { since: 1, sunset: 2, message: "move on" };
+  const now = () => w.told("deprecated").map((e) => e.deprecated);
+  w.socket().says({ op: "version", deprecated: said });
+  assert.deepEqual(now(), [said]);
+  w.socket().ends(1012);
+  await w.clock.pass(1000);
+  w.socket().open();
+  w.socket().says({ op: "welcome", tenant: "demo", user: "aki", name: "aki", deprecated: said });
+  assert.deepEqual([now(), w.kms.deprecated], [[said], said]);
+  w.socket().says({ op: "version" });
+  assert.deepEqual([now(), w.kms.deprecated], [[said, undefined], undefined]);
+});
+
 test("waits doubling up to 30 s, between half and all of it", async (t) => {
   for (const random of [0, 0.999]) {
     const w = world(t);
