@@ -30,7 +30,7 @@ func (d *Daemon) AddBuild(ctx context.Context, artifact io.Reader, who string) (
 		return nil, err
 	}
 	path := d.home.Artifact(digest)
-	desc, err := supervise.Describe(ctx, path)
+	desc, err := supervise.Describe(ctx, path, digest)
 	if err != nil {
 		d.dropUnknown(ctx, digest)
 		return nil, unfit(err)

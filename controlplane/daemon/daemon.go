@@ -67,6 +67,7 @@ type Daemon struct {
 	canaries  map[string]controlplane.Canary         // by version
 	notices   map[string]controlplane.Deprecation    // by version, as last read from the store
 	beginning map[string]bool                        // ids of sets that are started for a pin, which nothing leads to yet
+	tested    map[string]string                      // by version, the set to which nginx leads the probe's tenant alone
 
 	nginxMu sync.Mutex   // one change of nginx at a time
 	noticed time.Time    // when the notices were last asked for; the watch's own
@@ -87,7 +88,7 @@ func newDaemon(o Options) *Daemon {
 		o: o, cfg: o.Config, log: o.Log, node: o.Config.Node(), nginxGroup: -1, startedAt: time.Now(), events: newEvents(),
 		sets: map[string]*set{}, routes: map[string]hostdb.Route{}, flights: map[string]*flight{},
 		queues: map[string][]*flight{},
-		pins:   map[string]map[string]controlplane.Pin{}, canaries: map[string]controlplane.Canary{}, beginning: map[string]bool{},
+		pins:   map[string]map[string]controlplane.Pin{}, canaries: map[string]controlplane.Canary{}, beginning: map[string]bool{}, tested: map[string]string{},
 	}
 	if o.Progress == nil {
 		d.o.Progress = func(string) {}

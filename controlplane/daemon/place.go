@@ -176,8 +176,8 @@ func (d *Daemon) notChanging(version string) error {
 	return nil
 }
 
-// setOf returns a set of the version that runs this build, whatever it does now, or starts one and has it probe itself. The caller
-// holds pinMu and leads somebody to it, or lets tend drain it.
+// setOf returns a set of the version that runs this build, whatever it does now, or starts one and has it probe itself, on its sockets
+// and through nginx. The caller holds pinMu and leads somebody to it, or lets tend drain it.
 func (d *Daemon) setOf(ctx context.Context, version, build string) (*set, error) {
 	if s := d.servingSet(version); s != nil && s.Build == build {
 		return s, nil
@@ -195,7 +195,10 @@ func (d *Daemon) setOf(ctx context.Context, version, build string) (*set, error)
 	if err != nil {
 		return nil, d.notStarted(version, build, err)
 	}
-	if _, err := d.probeSet(ctx, s); err != nil {
+	if _, err = d.probeSet(ctx, s); err == nil {
+		err = d.probeAlone(ctx, s)
+	}
+	if err != nil {
 		return nil, errors.Join(d.notStarted(version, build, err), d.removeSet(context.WithoutCancel(ctx), s))
 	}
 	return s, nil

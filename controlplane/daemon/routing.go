@@ -23,6 +23,7 @@ import (
 	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/controlplane/nginx"
 	"github.com/kmsctl/kms/controlplane/supervise"
+	"github.com/kmsctl/kms/runtime/names"
 )
 
 const nginxName = "nginx"
@@ -237,6 +238,9 @@ func (d *Daemon) slot(version string) (route nginx.Route, live bool) {
 	route = nginx.Route{Stable: d.home.SetDir(r.Stable), Pins: map[string]string{}, Buckets: map[int]string{}}
 	for tenant, p := range d.pins[version] {
 		route.Pins[tenant] = d.home.SetDir(p.Set)
+	}
+	if set, ok := d.tested[version]; ok {
+		route.Pins[names.ProbeTenant] = d.home.SetDir(set)
 	}
 	if c, ok := d.canaryLocked(version); ok {
 		for bucket := range c.Percent {

@@ -146,6 +146,37 @@ func TestGate_commands(t *testing.T) {
 	r.settled("after a check that failed", over, before)
 }
 
+// TestPlaces_areProbedThroughNginx: a build for a few is held to what one for all is, before anybody is led to it.
+func TestPlaces_areProbedThroughNginx(t *testing.T) {
+	r := newRig(t, "")
+	r.release(deploy(over, r.build("")))
+	before := r.version(over)
+	if _, err := r.store.CreateTenant(t.Context(), store.Tenant{ID: "dragon"}); err != nil {
+		t.Fatal(err)
+	}
+	bad := r.build(`[ "$1" != probe ] || export FAKE_REFUSES=https`)
+	_, canary := r.client.StartCanary(t.Context(), controlplane.CanaryRequest{Version: over, Build: bad, Percent: 10})
+	_, pin := r.client.Pin(t.Context(), controlplane.PinRequest{Version: over, Build: bad, Tenant: "dragon"})
+	for what, err := range map[string]error{"canary": canary, "pin": pin} {
+		if e := controlplane.AsError(err); err == nil || e.Kind != controlplane.Unhealthy || !strings.Contains(e.Message, "told to refuse https") {
+			t.Errorf("a %s that fails behind nginx: %v", what, err)
+		}
+	}
+	r.settled("after both", over, before)
+	c, err := r.client.StartCanary(t.Context(), controlplane.CanaryRequest{Version: over, Build: r.build(""), Percent: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Its probe came through the link that only the probe's tenant has, which leads back now.
+	log, err := os.ReadFile(filepath.Join(r.home, "logs", "nginx-access.log"))
+	if n := strings.Count(string(log), "/t/_probe"); err != nil || n != 2 { // the bad build asks nobody
+		t.Errorf("%d requests of probes went through their link, %v", n, err)
+	}
+	if a, err := r.ask("/ua/" + over + "/_probe"); err != nil || a.Set == c.Set {
+		t.Errorf("the probe's tenant is on set %s, %v", a.Set, err)
+	}
+}
+
 // TestBack_withTwentyVersions holds how long a control plane takes to be back after kill -9.
 func TestBack_withTwentyVersions(t *testing.T) {
 	r := newRig(t, "")

@@ -21,11 +21,11 @@ const (
 	outputMost     = 64 << 10
 )
 
-// Describe runs `BUILD describe`, for 5 s at most, and checks the answer. Errors are *BuildError (not executable, not a build),
-// which wraps the *plugin.ContractError or *names.Error that made it so.
-func Describe(ctx context.Context, path string) (plugin.Describe, error) {
+// Describe runs `BUILD describe`, for 5 s at most, and checks the answer. The bytes that run have the digest, unless that is empty.
+// Errors are *BuildError (not executable, other bytes, not a build), which wraps the *plugin.ContractError or *names.Error that made it so.
+func Describe(ctx context.Context, path, digest string) (plugin.Describe, error) {
 	var d plugin.Describe
-	out, tail, err := runBuild(ctx, path, "describe", nil, describeWithin)
+	out, tail, err := runBuild(ctx, path, digest, "describe", nil, describeWithin)
 	if err != nil {
 		return d, err
 	}
@@ -44,13 +44,14 @@ func Describe(ctx context.Context, path string) (plugin.Describe, error) {
 	return d, nil
 }
 
-// Probe runs `BUILD probe` against a set, for 10 s at most. An error is a *BuildError whose Tail is the last lines of its stderr.
-func Probe(ctx context.Context, path string, target plugin.ProbeTarget) error {
+// Probe runs `BUILD probe` against a set, for 10 s at most; digest is as for Describe. An error is a *BuildError whose Tail is the
+// last lines of its stderr.
+func Probe(ctx context.Context, path, digest string, target plugin.ProbeTarget) error {
 	in, err := json.Marshal(target)
 	if err != nil {
 		return fmt.Errorf("internal error: cannot encode the probe's target: %v", err)
 	}
-	_, _, err = runBuild(ctx, path, "probe", in, probeWithin)
+	_, _, err = runBuild(ctx, path, digest, "probe", in, probeWithin)
 	var b *BuildError
 	if errors.As(err, &b) && b.Reason == NotABuild {
 		b.Reason = ProbeFailed
@@ -59,8 +60,8 @@ func Probe(ctx context.Context, path string, target plugin.ProbeTarget) error {
 }
 
 // runBuild runs one of a build's short commands in a session of its own and leaves nothing of it behind.
-func runBuild(ctx context.Context, path, verb string, stdin []byte, within time.Duration) (out []byte, tail []string, err error) {
-	prog, err := openProgram(path, "")
+func runBuild(ctx context.Context, path, digest, verb string, stdin []byte, within time.Duration) (out []byte, tail []string, err error) {
+	prog, err := openProgram(path, digest)
 	if err != nil {
 		return nil, nil, err
 	}

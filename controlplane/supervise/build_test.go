@@ -22,7 +22,7 @@ func script(t *testing.T, text string) string {
 
 func TestDescribe_readsABuild(t *testing.T) {
 	path := script(t, `[ "$1" = describe ] && echo '{"version":"2.0-dragon","label":"竜 2.0.3","contract":1,"schema_min":1,"schema_max":3,"later":true}'`)
-	d, err := Describe(t.Context(), path)
+	d, err := Describe(t.Context(), path, "")
 	if err != nil || d.Version != "2.0-dragon" || d.Label != "竜 2.0.3" || d.SchemaMax != 3 {
 		t.Errorf("got %+v %v", d, err)
 	}
@@ -49,22 +49,25 @@ func TestDescribe_refusesWhatIsNoBuild(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Describe(t.Context(), script(t, tt.script))
+			_, err := Describe(t.Context(), script(t, tt.script), "")
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got error %v, want %q in it", err, tt.want)
 			}
 		})
 	}
 	var ce *plugin.ContractError
-	if _, err := Describe(t.Context(), script(t, tests[6].script)); !errors.As(err, &ce) || ce.Got != 2 {
+	if _, err := Describe(t.Context(), script(t, tests[6].script), ""); !errors.As(err, &ce) || ce.Got != 2 {
 		t.Errorf("got error %#v", err)
 	}
 	var ne *names.Error
-	if _, err := Describe(t.Context(), script(t, tests[7].script)); !errors.As(err, &ne) {
+	if _, err := Describe(t.Context(), script(t, tests[7].script), ""); !errors.As(err, &ne) {
 		t.Errorf("got error %#v", err)
 	}
 	var be *BuildError
-	if _, err := Describe(t.Context(), t.TempDir()+"/none"); !errors.As(err, &be) || be.Reason != NotExecutable {
+	if _, err := Describe(t.Context(), script(t, tests[0].script), strings.Repeat("0", 64)); !errors.As(err, &be) || be.Reason != WrongDigest {
+		t.Errorf("other bytes: %v", err)
+	}
+	if _, err := Describe(t.Context(), t.TempDir()+"/none", ""); !errors.As(err, &be) || be.Reason != NotExecutable {
 		t.Errorf("got error %#v", err)
 	}
 }
@@ -74,10 +77,10 @@ func TestDescribe_waitsForNoSleeper(t *testing.T) {
 	pidfile := t.TempDir() + "/pid"
 	// It answers and leaves a child behind that holds the pipe.
 	path := script(t, `echo '{"version":"1.0","label":"x","contract":1,"schema_min":1,"schema_max":1}'; sleep 1000 & echo $! >`+pidfile)
-	if _, err := Describe(t.Context(), path); err != nil {
+	if _, err := Describe(t.Context(), path, ""); err != nil {
 		t.Error(err)
 	}
-	_, err := Describe(t.Context(), script(t, "sleep 1000"))
+	_, err := Describe(t.Context(), script(t, "sleep 1000"), "")
 	if err == nil || !strings.Contains(err.Error(), "did not end within 5s") {
 		t.Errorf("got error %v", err)
 	}
@@ -92,10 +95,10 @@ func TestDescribe_waitsForNoSleeper(t *testing.T) {
 func TestProbe_handsOverTheTargetAndShowsTheLastLines(t *testing.T) {
 	target := plugin.ProbeTarget{UA: "unix:/run/i/s1/ua.sock", Tenant: "_probe", Token: "secret"}
 	path := script(t, `in=$(cat); echo "$in" | grep -q '"ua":"unix:/run/i/s1/ua.sock"' && echo "$in" | grep -q '"token":"secret"'`)
-	if err := Probe(t.Context(), path, target); err != nil {
+	if err := Probe(t.Context(), path, "", target); err != nil {
 		t.Error(err)
 	}
-	err := Probe(t.Context(), script(t, `echo "login: 403" >&2; echo "giving up" >&2; exit 1`), target)
+	err := Probe(t.Context(), script(t, `echo "login: 403" >&2; echo "giving up" >&2; exit 1`), "", target)
 	var be *BuildError
 	if !errors.As(err, &be) || be.Reason != ProbeFailed || strings.Join(be.Tail, "|") != "login: 403|giving up" {
 		t.Errorf("got error %#v", err)

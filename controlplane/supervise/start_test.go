@@ -290,7 +290,7 @@ func TestStart_waitsOutTextFileBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer time.AfterFunc(20*time.Millisecond, func() { f.Close() }).Stop()
-	_, err = Describe(t.Context(), path) // true prints no JSON, but it ran
+	_, err = Describe(t.Context(), path, "") // true prints no JSON, but it ran
 	if err == nil || !strings.Contains(err.Error(), "no JSON object") {
 		t.Errorf("got error %v", err)
 	}
