@@ -204,7 +204,7 @@ func renames(home string) (rename, whole time.Duration) {
 	for range 500 {
 		if err == nil {
 			began := time.Now()
-			err = router.Swap("2.0", nginx.Route{Stable: run})
+			_, err = router.Swap("2.0", nginx.Route{Stable: run})
 			swapped = append(swapped, time.Since(began))
 		}
 		err = errors.Join(err, os.Symlink(run, beside))

@@ -24,7 +24,7 @@ func asking(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // flight is a release under way. Its steps run one after the other in one goroutine; each is written to host.db before it
-// begins and after it ended, so that the next control plane knows where a killed one was.
+// begins, so that the next control plane knows where a killed one was.
 type flight struct {
 	d      *Daemon
 	record hostdb.Flight // guarded by d.mu
@@ -52,16 +52,24 @@ func (f *flight) overtaken() error {
 	return context.Cause(f.ahead)
 }
 
-// step runs one step and records how it went.
+// step runs one step. Its intent is durable before it begins; its end is with the next write, which follows at once.
 func (f *flight) step(name string, run func() (string, error)) error {
+	return f.stepAfter(name, func(r hostdb.Flight) error { f.d.putFlight(r); return nil }, run)
+}
+
+// stepAfter is step with more to write down before it.
+func (f *flight) stepAfter(name string, intend func(hostdb.Flight) error, run func() (string, error)) error {
 	began := time.Now()
-	f.update(func(r *hostdb.Flight) {
+	record := f.note(func(r *hostdb.Flight) {
 		r.Release.Steps = append(r.Release.Steps, controlplane.Step{Name: name, State: "running", At: began})
 	})
-	failpoint.Begun(name)
-	message, err := run()
-	failpoint.Ended(name)
-	f.update(func(r *hostdb.Flight) {
+	message, err := "", intend(record)
+	if err == nil {
+		failpoint.Begun(name)
+		message, err = run()
+		failpoint.Ended(name)
+	}
+	f.note(func(r *hostdb.Flight) {
 		step := &r.Release.Steps[len(r.Release.Steps)-1]
 		step.State, step.Message, step.Took = "done", message, time.Since(began)
 		if err != nil {
@@ -72,13 +80,22 @@ func (f *flight) step(name string, run func() (string, error)) error {
 	return err
 }
 
+// note changes the record, which the next write makes durable, and returns it as it is then.
+func (f *flight) note(change func(*hostdb.Flight)) hostdb.Flight {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	change(&f.record)
+	return f.record
+}
+
 // update changes the record and makes it durable.
 func (f *flight) update(change func(*hostdb.Flight)) {
-	f.d.mu.Lock()
-	change(&f.record)
-	record := f.record
-	f.d.mu.Unlock()
-	f.d.logError("record release", f.d.host.PutFlight(record))
+	f.d.putFlight(f.note(change))
+}
+
+// putFlight makes a release's record durable. A disk that is full holds up no release: what matters is checked where it is written.
+func (d *Daemon) putFlight(record hostdb.Flight) {
+	d.logError("record release", d.host.PutFlight(record))
 }
 
 // tell lets followers know of the last step.
@@ -99,33 +116,37 @@ func (f *flight) release() controlplane.Release {
 }
 
 // end writes the release's outcome to the ledger, gives the lease back and tells followers. A ledger that cannot be reached
-// is written when it can.
+// is written when it can. Until the version is free for the next release, this one still runs for all who ask.
 func (f *flight) end(ctx context.Context, err error) {
-	f.update(func(h *hostdb.Flight) {
-		r := &h.Release
-		r.State, r.FinishedAt = controlplane.ReleaseDone, time.Now()
-		if err != nil {
-			r.State, r.Error = controlplane.ReleaseFailed, f.d.explain(err)
-		}
-		r.Undo = undo(*r)
-	})
-	failpoint.Reach(failpoint.EndWritten)
-	release := f.release()
 	f.d.mu.Lock()
-	owed := f.record.Queued || f.successor != nil // who takes over does not wait for the ledger, and needs the lease
+	record := f.record
+	f.d.mu.Unlock()
+	release := &record.Release
+	release.State, release.FinishedAt = controlplane.ReleaseDone, time.Now()
+	if err != nil {
+		release.State, release.Error = controlplane.ReleaseFailed, f.d.explain(err)
+	}
+	release.Undo = undo(*release)
+	f.d.putFlight(record)
+	failpoint.Reach(failpoint.EndWritten)
+	f.d.mu.Lock()
+	owed := record.Queued || f.successor != nil // who takes over does not wait for the ledger, and needs the lease
 	f.d.mu.Unlock()
 	if !owed {
-		if err := f.d.entered(ctx, f.record); err != nil {
+		if err := f.d.entered(ctx, record); err != nil {
 			f.d.log.Error("cannot write the ledger; tried again until it is there", "release", release.ID, "error", err)
 			owed = true
 		}
 	}
-	f.d.unclaim(f)
+	f.d.mu.Lock()
+	f.record = record
+	f.d.unclaimLocked(f)
+	f.d.mu.Unlock()
 	if owed {
 		f.d.work.Go(f.d.settleLedger)
 	}
 	f.d.log.Info("release ended", "release", release.ID, "kind", release.Kind, "version", release.Version, "state", release.State)
-	f.d.events.emit(controlplane.Event{Kind: "release", Version: release.Version, Release: release.ID, Ended: &release,
+	f.d.events.emit(controlplane.Event{Kind: "release", Version: release.Version, Release: release.ID, Ended: release,
 		Message: fmt.Sprintf("%s of %s %s", release.Kind, release.Version, release.State)})
 }
 

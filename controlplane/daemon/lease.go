@@ -265,6 +265,10 @@ func (d *Daemon) takeOver(ctx context.Context, f, other *flight) error {
 func (d *Daemon) unclaim(f *flight) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.unclaimLocked(f)
+}
+
+func (d *Daemon) unclaimLocked(f *flight) {
 	version := f.record.Release.Version
 	delete(d.flights, version)
 	if f.successor != nil {

@@ -171,7 +171,7 @@ func (f *flight) awaitBus(ctx context.Context) string {
 // swapToWarm makes a set serve that still runs: a rollback, or a deploy of what served a moment ago. A set that died or froze
 // just now is no reason to fail: another is started.
 func (f *flight) swapToWarm(ctx context.Context, warm *set) error {
-	f.update(func(h *hostdb.Flight) { h.Set, h.Warm = warm.ID, true })
+	f.note(func(h *hostdb.Flight) { h.Set, h.Warm = warm.ID, true })
 	f.new = warm
 	if err := f.d.cancelDrain(ctx, warm); err != nil {
 		f.d.log.Warn("the warm set cannot serve; another is started", "set", warm.ID, "error", err)
@@ -235,19 +235,18 @@ func (f *flight) kept(err, undoing error) error {
 	return &e
 }
 
-// swapToNew leads the slot to the new set; a new name is told to nginx as well. The intent is durable before the link moves.
+// swapToNew leads the slot to the new set; a new name is told to nginx as well. All that the swap intends is durable at once before
+// the link moves.
 func (f *flight) swapToNew(ctx context.Context) error {
-	version := f.record.Release.Version
-	f.update(func(h *hostdb.Flight) { h.Swapped = true })
-	failpoint.Reach(failpoint.SwapIntended)
-	err := f.step("swap", func() (string, error) {
-		err := f.d.updateSet(f.new, func(h *hostdb.Set) { h.State = controlplane.SetServing })
-		if err != nil {
-			return "", err
-		}
-		failpoint.Reach(failpoint.SetServing)
-		return "", f.d.route(hostdb.Route{Version: version, State: controlplane.Live, Stable: f.new.ID})
-	})
+	route := hostdb.Route{Version: f.record.Release.Version, State: controlplane.Live, Stable: f.new.ID}
+	f.note(func(h *hostdb.Flight) { h.Swapped = true })
+	err := f.stepAfter("swap",
+		func(record hostdb.Flight) error { return f.d.intendSwap(record, f.new, route) },
+		func() (string, error) {
+			renamed, err := f.d.swapLink(route.Version)
+			failpoint.Reach(failpoint.SlotSwapped)
+			return "link renamed in " + renamed.Round(time.Microsecond).String(), err
+		})
 	if err != nil || !f.record.NewName() {
 		return err
 	}
@@ -341,10 +340,19 @@ func (d *Daemon) serves(version, build string) bool {
 	return s != nil && s.Build == build && d.routed(version) && s.running()
 }
 
-// Release returns one release; the one in flight as it stands now.
+// Release returns one release; the one in flight as it stands now, and one that has ended also while the ledger does not know.
 func (d *Daemon) Release(ctx context.Context, id int64) (*controlplane.Release, error) {
 	if r, ok := d.inFlight(id); ok {
 		return &r, nil
+	}
+	owed, err := d.host.Flights()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range owed {
+		if f.Release.ID == id && f.Release.Ended() && id != 0 {
+			return &f.Release, nil
+		}
 	}
 	row, err := d.Store().Release(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {

@@ -218,14 +218,34 @@ func (d *Daemon) route(r hostdb.Route) error {
 	return nil
 }
 
-// link makes the slot of a version lead where stable set, pins and canary say. One after the other: each link is made of what is
-// known when its turn comes, so the last one is right.
+// intendSwap makes durable that a set is to serve. link makes it real: here, or at the start of the next control plane.
+func (d *Daemon) intendSwap(f hostdb.Flight, s *set, r hostdb.Route) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	next := s.Set
+	next.State = controlplane.SetServing
+	if err := d.host.PutSwap(f, next, r); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.SwapIntended)
+	s.State, d.routes[r.Version] = next.State, r
+	return nil
+}
+
+// link makes the slot of a version lead where stable set, pins and canary say.
 func (d *Daemon) link(version string) error {
+	_, err := d.swapLink(version)
+	return err
+}
+
+// swapLink is link and tells how long the rename took, which is all that nginx sees. One after the other: each link is made of what is
+// known when its turn comes, so the last one is right.
+func (d *Daemon) swapLink(version string) (renamed time.Duration, err error) {
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
 	route, live := d.slot(version)
 	if !live {
-		return nil
+		return 0, nil
 	}
 	return d.router.Swap(version, route)
 }

@@ -27,7 +27,6 @@ const (
 	ProcessWritten    = "process written"
 	ProcessConfigured = "process configured"
 	SwapIntended      = "swap intended"
-	SetServing        = "set serving"
 	RouteWritten      = "route written"
 	SlotSwapped       = "slot swapped"
 	NginxWritten      = "nginx written"
@@ -58,7 +57,7 @@ var steps = []string{
 func All() []string {
 	all := []string{
 		BeforeLease, LeaseTaken, LedgerBegun, FlightWritten, SetChosen, SetWritten, SetDirMade, ProcessStarted, ProcessWritten,
-		ProcessConfigured, SwapIntended, SetServing, RouteWritten, SlotSwapped, NginxWritten, NginxReloaded, VersionWritten, DrainWritten,
+		ProcessConfigured, SwapIntended, RouteWritten, SlotSwapped, NginxWritten, NginxReloaded, VersionWritten, DrainWritten,
 		DrainTold, DrainCancelled, SlotRemoved, SetStopping, ProcessStopped, SetStopped, SetDirsRemoved, SetForgotten, EndWritten,
 		LedgerEnded, LeaseReleased, FlightForgotten,
 	}

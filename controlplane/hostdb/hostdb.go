@@ -226,12 +226,38 @@ func (d *DB) Canaries() ([]controlplane.Canary, error) {
 // DeleteCanary forgets a version's canary.
 func (d *DB) DeleteCanary(version string) error { return d.delete("canaries", "version", version) }
 
+// PutSwap writes what a swap intends, all of it or nothing: the release, the set that is to serve, and the route to it.
+func (d *DB) PutSwap(f Flight, s Set, r Route) error {
+	tx, err := d.db.Begin()
+	if err != nil {
+		return fmt.Errorf("cannot write the swap of %q: %v", r.Version, err)
+	}
+	defer tx.Rollback()
+	err = errors.Join(put(tx, "flights", "id", "body", f.ID, f), put(tx, "sets", "id", "body", s.ID, s), put(tx, "routes", "version", "body", r.Version, r))
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the swap of %q: %v", r.Version, err)
+	}
+	return nil
+}
+
 func (d *DB) put(table, key, column, id string, value any) error {
+	return put(d.db, table, key, column, id, value)
+}
+
+// execer is a database or a transaction.
+type execer interface {
+	Exec(query string, args ...any) (sql.Result, error)
+}
+
+func put(to execer, table, key, column, id string, value any) error {
 	text, err := json.Marshal(value)
 	if err != nil {
 		return fmt.Errorf("internal error: %v", err)
 	}
-	_, err = d.db.Exec(fmt.Sprintf("INSERT INTO %s (%s, %s) VALUES (?1, ?2) ON CONFLICT (%s) DO UPDATE SET %s = ?2",
+	_, err = to.Exec(fmt.Sprintf("INSERT INTO %s (%s, %s) VALUES (?1, ?2) ON CONFLICT (%s) DO UPDATE SET %s = ?2",
 		table, key, column, key, column), id, string(text))
 	if err != nil {
 		return fmt.Errorf("cannot write %s %q: %v", table, id, err)

@@ -81,3 +81,29 @@ func TestOpen_refusesANewerDatabase(t *testing.T) {
 		t.Errorf("Open = %v", err)
 	}
 }
+
+func TestPutSwap_writesAllOrNothing(t *testing.T) {
+	db, _ := testDB(t)
+	swap := func() error {
+		return db.PutSwap(Flight{ID: "f", Swapped: true}, Set{ID: "s"}, Route{Version: "2.0", Stable: "s"})
+	}
+	if _, err := db.db.Exec("CREATE TRIGGER no BEFORE INSERT ON routes BEGIN SELECT RAISE(ABORT, 'no'); END"); err != nil {
+		t.Fatal(err)
+	}
+	if err := swap(); err == nil || !strings.Contains(err.Error(), `cannot write the swap of "2.0"`) {
+		t.Errorf("PutSwap = %v", err)
+	}
+	if flights, _ := db.Flights(); len(flights) != 0 {
+		t.Errorf("flights = %+v", flights)
+	}
+	db.db.Exec("DROP TRIGGER no")
+	if err := swap(); err != nil {
+		t.Fatal(err)
+	}
+	flights, _ := db.Flights()
+	sets, _ := db.Sets()
+	routes, _ := db.Routes()
+	if len(flights) != 1 || len(sets) != 1 || len(routes) != 1 {
+		t.Errorf("flights = %+v, sets = %+v, routes = %+v", flights, sets, routes)
+	}
+}

@@ -156,7 +156,7 @@ func TestSwap_movesRequestsWithoutReload(t *testing.T) {
 		if i%2 == 0 {
 			stable, want = two, "s2"
 		}
-		if err := h.router.Swap("2.0", Route{Stable: stable}); err != nil {
+		if _, err := h.router.Swap("2.0", Route{Stable: stable}); err != nil {
 			t.Fatal(err)
 		}
 		if _, text := h.get(t, "/api/2.0/demo/x"); !strings.HasPrefix(text, want) {

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsctl/kms/runtime/names"
@@ -46,24 +45,39 @@ func NewRouter(run string) (*Router, error) {
 	return r, nil
 }
 
-// Swap makes the version's slot lead to a new routing directory, in one rename; nginx needs no reload for it.
-func (r *Router) Swap(version string, route Route) error {
+// Swap makes the version's slot lead to a new routing directory, in one rename; nginx needs no reload for it. It tells how long the
+// rename took.
+func (r *Router) Swap(version string, route Route) (renamed time.Duration, err error) {
 	if err := names.Version(version); err != nil {
-		return err
+		return 0, err
 	}
-	current, _ := os.Readlink(filepath.Join(r.slots, version))
+	slot := filepath.Join(r.slots, version)
+	current, _ := os.Readlink(slot)
 	dir, err := r.nextDir(version)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := r.fill(dir, route, r.fading(current, route)); err != nil {
 		os.RemoveAll(dir)
-		return fmt.Errorf("cannot build routing directory %q: %v", dir, err)
+		return 0, fmt.Errorf("cannot build routing directory %q: %v", dir, err)
 	}
-	if err := renameio.Symlink(dir, filepath.Join(r.slots, version)); err != nil {
-		return fmt.Errorf("cannot swap slot %q: %v", version, err)
+	beside := filepath.Join(r.dirs, version, "next") // of one who was killed in between it may be there
+	if err := errors.Join(remove(beside), os.Symlink(dir, beside)); err != nil {
+		return 0, fmt.Errorf("cannot swap slot %q: %v", version, err)
 	}
+	began := time.Now()
+	if err := os.Rename(beside, slot); err != nil {
+		return 0, fmt.Errorf("cannot swap slot %q: %v", version, err)
+	}
+	renamed = time.Since(began)
 	r.prune(version, dir, current)
+	return renamed, nil
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 
@@ -72,7 +86,7 @@ func (r *Router) Remove(version string) error {
 	if err := names.Version(version); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(r.slots, version)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := remove(filepath.Join(r.slots, version)); err != nil {
 		return fmt.Errorf("cannot remove slot %q: %v", version, err)
 	}
 	return os.RemoveAll(filepath.Join(r.dirs, version))
