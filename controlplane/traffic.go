@@ -45,7 +45,10 @@ type CanaryRequest struct {
 	Build   string `json:"build"`
 	Percent int    `json:"percent"` // 1 to 99
 	Message string `json:"message,omitempty"`
-	Who     string `json:"-"`
+	Gate    Gate   `json:"gate,omitzero"` // what else the canary's set has to pass
+	// Wait is how long to wait for a release of the version to end, in nanoseconds; 0: not at all.
+	Wait time.Duration `json:"wait_ns,omitempty"`
+	Who  string        `json:"-"`
 }
 
 // CanaryReport holds a canary's build against the one that serves the others.

@@ -71,6 +71,13 @@ func TestBadBuilds_keepTheOldOne(t *testing.T) {
 		}
 	}
 
+	for _, flag := range []string{"--warm-up", "--check"} { // the operator's own commands
+		b := badBuild{"fails its " + flag, another(t, filepath.Join(testBuilds, "kms-2.0")), []string{"exit status 3", "wrong phase", "2.0 still serves its old build"}}
+		t.Run(b.name, func(t *testing.T) {
+			deployBad(t, ctx, s, b, "2.0", flag, "echo 'the moon is in the wrong phase' >&2; exit 3")
+		})
+	}
+
 	after, err := s.awaitHealthy(ctx)
 	must(t, err)
 	if want, got := pids(before), pids(after); !maps.Equal(want, got) {
@@ -85,10 +92,20 @@ func TestBadBuilds_keepTheOldOne(t *testing.T) {
 	must(t, s.works(ctx, "after all of it"))
 }
 
-func deployBad(t *testing.T, ctx context.Context, s *story, b badBuild, as string) {
+// another copies a build with a few bytes more: another digest, the same program.
+func another(t *testing.T, build string) string {
+	t.Helper()
+	text, err := os.ReadFile(build)
+	must(t, err)
+	path := filepath.Join(t.TempDir(), "build")
+	must(t, os.WriteFile(path, append(text, t.Name()...), 0o755))
+	return path
+}
+
+func deployBad(t *testing.T, ctx context.Context, s *story, b badBuild, as string, args ...string) {
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
-	said, err := s.refused(ctx, 7, "deploy", b.path, "--as", as, "--message", b.name)
+	said, err := s.refused(ctx, 7, append([]string{"deploy", b.path, "--as", as, "--message", b.name}, args...)...)
 	must(t, err)
 	for _, want := range append(b.says, "kmsctl: hint:") {
 		if !strings.Contains(said, want) {

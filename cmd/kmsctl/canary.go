@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +33,11 @@ func percent(text string) (int, error) {
 
 // startCanary is `deploy --canary`.
 func (c *cli) startCanary(ctx context.Context, k *api.Client, r controlplane.CanaryRequest) error {
-	begun, err := k.StartCanary(ctx, r)
+	var begun *controlplane.Canary
+	err := c.waiting(ctx, k, r.Version, r.Wait, func() (err error) {
+		begun, err = k.StartCanary(ctx, r)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -112,23 +117,26 @@ func closedText(closed map[string]int64) string {
 }
 
 func newCanaryPromote(c *cli) *cobra.Command {
-	return c.change(&cobra.Command{
+	var wait time.Duration
+	cmd := &cobra.Command{
 		Use:   "promote VERSION",
 		Short: "Deploy a version's canary to everybody",
 		Long: `Promote makes the canary's build the one that serves: a deploy of it, onto its set that runs already. The clients of the build
 before are drained as after every deploy.`,
 		Example: `  kmsctl canary promote 2.0
-  kmsctl canary promote 2.0 --message 'a quiet night'`,
+  kmsctl canary promote 2.0 --wait-for-lease --message 'a quiet night'`,
 		Args: args(1, 1),
 		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
 			r, err := k.Canary(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			return c.release(ctx, k, controlplane.ReleaseRequest{Kind: controlplane.KindDeploy, Version: args[0], Build: r.Canary.Build})
+			return c.release(ctx, k, controlplane.ReleaseRequest{Kind: controlplane.KindDeploy, Version: args[0], Build: r.Canary.Build, Wait: wait})
 		}),
 		ValidArgsFunction: c.names(false, canaryNames),
-	})
+	}
+	c.waitFlag(cmd, &wait)
+	return c.change(cmd)
 }
 
 func newCanaryWithdraw(c *cli) *cobra.Command {

@@ -60,11 +60,8 @@ With --dry-run a file is stored, so that the plan is about the build itself; not
 			if version == "" {
 				version = b.Version
 			}
-			if share > 0 && (gate != controlplane.Gate{} || wait > 0) {
-				return controlplane.Errorf(controlplane.Usage, "--canary goes without --warm-up, --check and --wait-for-lease")
-			}
 			if share > 0 {
-				return c.startCanary(ctx, k, controlplane.CanaryRequest{Version: version, Build: b.Digest, Percent: share})
+				return c.startCanary(ctx, k, controlplane.CanaryRequest{Version: version, Build: b.Digest, Percent: share, Gate: gate, Wait: wait})
 			}
 			return c.release(ctx, k, controlplane.ReleaseRequest{Kind: controlplane.KindDeploy, Version: version, Build: b.Digest, DryRun: dryRun,
 				Gate: gate, Wait: wait})

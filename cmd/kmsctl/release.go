@@ -23,7 +23,11 @@ func (c *cli) release(ctx context.Context, k *api.Client, r controlplane.Release
 		}
 		return c.plan(plan)
 	}
-	begun, err := c.start(ctx, k, r)
+	var begun *controlplane.Release
+	err := c.waiting(ctx, k, r.Version, r.Wait, func() (err error) {
+		begun, err = k.Start(ctx, r)
+		return err
+	})
 	switch {
 	case err != nil:
 		return err
@@ -41,20 +45,20 @@ func (c *cli) waitFlag(cmd *cobra.Command, wait *time.Duration) {
 	cmd.Flags().Lookup("wait-for-lease").NoOptDefVal = "10m"
 }
 
-// start begins a release; while that waits for the lease, it tells now and then for whom.
-func (c *cli) start(ctx context.Context, k *api.Client, r controlplane.ReleaseRequest) (*controlplane.Release, error) {
+// waiting begins something; while that waits for the version's lease, it tells now and then for whom.
+func (c *cli) waiting(ctx context.Context, k *api.Client, version string, wait time.Duration, begin func() error) error {
 	waiting, stop := context.WithCancel(ctx)
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		if r.Wait > 0 {
-			c.tellWaiting(waiting, k, r.Version)
+		if wait > 0 {
+			c.tellWaiting(waiting, k, version)
 		}
 	}()
-	begun, err := k.Start(ctx, r)
+	err := begin()
 	stop()
 	<-told
-	return begun, err
+	return err
 }
 
 // tellWaiting says who has the lease, again when it is somebody else.

@@ -82,11 +82,11 @@ func (c *call) releaseRequest() (controlplane.ReleaseRequest, error) {
 	case r.Kind == controlplane.KindRetire && r.Build != "":
 		return r, badRequest("cannot retire a build: builds are collected when nothing uses them")
 	}
-	if err := checkGate(r); err != nil {
-		return r, err
+	if r.Gate != (controlplane.Gate{}) && r.Kind == controlplane.KindRetire {
+		return r, badRequest("cannot retire with a gate: nothing new serves")
 	}
-	if r.Wait < 0 || r.Wait > maxWait {
-		return r, badRequest("bad wait_ns %d: want 0 to %d, which is %s", r.Wait, int64(maxWait), maxWait)
+	if err := checkGate(r.Gate, r.Wait); err != nil {
+		return r, err
 	}
 	return r, checkMessage(r.Message)
 }
@@ -96,11 +96,11 @@ const (
 	maxCommand = 4096 // bytes
 )
 
-func checkGate(r controlplane.ReleaseRequest) error {
-	if r.Gate != (controlplane.Gate{}) && r.Kind == controlplane.KindRetire {
-		return badRequest("cannot retire with a gate: nothing new serves")
+func checkGate(g controlplane.Gate, wait time.Duration) error {
+	if wait < 0 || wait > maxWait {
+		return badRequest("bad wait_ns %d: want 0 to %d, which is %s", wait, int64(maxWait), maxWait)
 	}
-	for name, command := range map[string]string{"warm_up": r.Gate.WarmUp, "check": r.Gate.Check} {
+	for name, command := range map[string]string{"warm_up": g.WarmUp, "check": g.Check} {
 		if len(command) > maxCommand || !utf8.ValidString(command) || strings.ContainsRune(command, 0) {
 			return badRequest("bad command for %s: want UTF-8 without NUL of at most %d bytes", name, maxCommand)
 		}

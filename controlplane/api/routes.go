@@ -29,7 +29,7 @@ var routes = []route{
 	{method: "DELETE", path: "/v1/versions/{version}/deprecation", action: "undeprecate", do: deleteDeprecation},
 	{method: "GET", path: "/v1/drains", query: []string{"target"}, do: getDrains},
 	{method: "POST", path: "/v1/drains", action: "drain", do: postDrain},
-	{method: "PUT", path: "/v1/versions/{version}/canary", action: "canary", timeout: startTimeout, do: putCanary},
+	{method: "PUT", path: "/v1/versions/{version}/canary", action: "canary", timeout: -1, do: putCanary},
 	{method: "DELETE", path: "/v1/versions/{version}/canary", action: "canary withdraw", do: deleteCanary},
 	{method: "GET", path: "/v1/logs", query: []string{"version", "set", "role", "lines", "follow"}, stream: streamLogs},
 

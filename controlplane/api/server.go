@@ -30,6 +30,7 @@ const (
 	defaultTimeout = 30 * time.Second
 	ngTimeout      = 5 * time.Minute  // lists of 200,000 words on a busy host
 	startTimeout   = 2 * time.Minute  // what may start and probe a set
+	gateTimeout    = 7 * time.Minute  // a gate's commands and what is around them
 	longTimeout    = 30 * time.Minute // backup and restore of a large database
 	maxMessage     = 1000             // code points of an audit message
 )

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/runtime/names"
 )
@@ -60,7 +62,12 @@ func putCanary(c *call) (any, error) {
 	if err := checkMessage(r.Message); err != nil {
 		return nil, err
 	}
-	return c.Canary(c.ctx, r)
+	if err := checkGate(r.Gate, r.Wait); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, startTimeout+r.Wait+gateTimeout)
+	defer cancel()
+	return c.Canary(ctx, r)
 }
 
 func deleteCanary(c *call) (any, error) {

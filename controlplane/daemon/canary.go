@@ -12,15 +12,30 @@ import (
 
 // Canary leads a share of a version's users to another build: a set of it is started and probed unless one runs. With the build of
 // the canary there is it changes the share. Errors: NotFound for an unknown version or build, InUse beside another canary, Unhealthy
-// when the build does not start, LeaseHeld while a release of the version runs.
+// when the build does not start or does not pass its gate, LeaseHeld while a release of the version runs, for whose end it waits up to
+// r.Wait.
 func (d *Daemon) Canary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error) {
+	for until := time.Now().Add(r.Wait); ; {
+		c, err := d.startCanary(ctx, r)
+		if err == nil || controlplane.AsError(err).Kind != controlplane.LeaseHeld || !time.Now().Before(until) {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(leasePoll):
+		}
+	}
+}
+
+func (d *Daemon) startCanary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error) {
 	d.pinMu.Lock()
 	defer d.pinMu.Unlock()
 	stable, err := d.checkCanary(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	s, err := d.setOf(ctx, r.Version, r.Build)
+	s, err := d.setOf(ctx, r.Version, r.Build, r.Gate)
 	if err != nil {
 		return nil, err
 	}

@@ -17,15 +17,18 @@ const (
 )
 
 // passGate runs the operator's own commands on the new set, before anybody is led there.
-func (f *flight) passGate(ctx context.Context) error {
+func (f *flight) passGate(ctx context.Context) error { return f.d.passGate(ctx, f.new, f.gate, f.step) }
+
+// passGate takes each command as a step of the caller's.
+func (d *Daemon) passGate(ctx context.Context, s *set, g controlplane.Gate, step func(string, func() (string, error)) error) error {
 	for _, c := range []struct {
 		step, command string
 		within        time.Duration
-	}{{"warm up", f.gate.WarmUp, warmUpWithin}, {"check", f.gate.Check, checkWithin}} {
+	}{{"warm up", g.WarmUp, warmUpWithin}, {"check", g.Check, checkWithin}} {
 		if c.command == "" {
 			continue
 		}
-		if err := f.step(c.step, func() (string, error) { return f.runCommand(ctx, c.step, c.command, c.within) }); err != nil {
+		if err := step(c.step, func() (string, error) { return d.runCommand(ctx, s, c.step, c.command, c.within) }); err != nil {
 			return err
 		}
 	}
@@ -33,9 +36,8 @@ func (f *flight) passGate(ctx context.Context) error {
 }
 
 // runCommand tells the command's last line. The command itself is in no record: it may hold a secret.
-func (f *flight) runCommand(ctx context.Context, step, command string, within time.Duration) (string, error) {
-	s := f.new
-	tail, err := supervise.RunCommand(ctx, command, f.d.home.PluginDir(s.ID), []string{
+func (d *Daemon) runCommand(ctx context.Context, s *set, step, command string, within time.Duration) (string, error) {
+	tail, err := supervise.RunCommand(ctx, command, d.home.PluginDir(s.ID), []string{
 		"KMS_VERSION=" + s.Version, "KMS_BUILD=" + s.Build, "KMS_UA_SOCKET=" + s.ua.socket(), "KMS_API_SOCKET=" + s.api.socket(),
 	}, within)
 	var failed *supervise.CommandError

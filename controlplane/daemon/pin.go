@@ -27,7 +27,7 @@ func (d *Daemon) Pin(ctx context.Context, r controlplane.PinRequest) (*controlpl
 	if err := d.checkPin(ctx, r); err != nil {
 		return nil, err
 	}
-	s, err := d.setOf(ctx, r.Version, r.Build)
+	s, err := d.setOf(ctx, r.Version, r.Build, controlplane.Gate{})
 	if err != nil {
 		return nil, err
 	}

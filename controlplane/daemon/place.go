@@ -178,12 +178,12 @@ func (d *Daemon) notChanging(version string) error {
 
 // setOf returns a set of the version that runs this build, whatever it does now, or starts one and has it probe itself, on its sockets
 // and through nginx. The caller holds pinMu and leads somebody to it, or lets tend drain it.
-func (d *Daemon) setOf(ctx context.Context, version, build string) (*set, error) {
+func (d *Daemon) setOf(ctx context.Context, version, build string, g controlplane.Gate) (*set, error) {
 	if s := d.servingSet(version); s != nil && s.Build == build {
 		return s, nil
 	}
 	if s := d.warmSet(version, build); s != nil {
-		return s, nil
+		return s, d.passAside(ctx, s, g)
 	}
 	if err := d.checkSchema(ctx, build); err != nil {
 		return nil, err
@@ -198,10 +198,21 @@ func (d *Daemon) setOf(ctx context.Context, version, build string) (*set, error)
 	if _, err = d.probeSet(ctx, s); err == nil {
 		err = d.probeAlone(ctx, s)
 	}
+	if err == nil {
+		err = d.passAside(ctx, s, g)
+	}
 	if err != nil {
 		return nil, errors.Join(d.notStarted(version, build, err), d.removeSet(context.WithoutCancel(ctx), s))
 	}
 	return s, nil
+}
+
+// passAside is passGate outside of a release: nothing follows its steps.
+func (d *Daemon) passAside(ctx context.Context, s *set, g controlplane.Gate) error {
+	return d.passGate(ctx, s, g, func(_ string, run func() (string, error)) error {
+		_, err := run()
+		return err
+	})
 }
 
 func newSetRecord(id, version, build, label string) hostdb.Set {
