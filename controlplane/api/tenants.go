@@ -12,8 +12,9 @@ import (
 // maxTokenLife bounds how long a token may live, so that a mistyped number is not for ever.
 const maxTokenLife = 10 * 365 * 24 * time.Hour
 
-func tenantOf(t store.Tenant) Tenant {
-	return Tenant{ID: t.ID, Name: t.Name, State: t.State, CreatedAt: t.CreatedAt, MinVersion: t.MinVersion}
+func tenantOf(t store.Tenant, keep time.Duration) Tenant {
+	return Tenant{ID: t.ID, Name: t.Name, State: t.State, CreatedAt: t.CreatedAt, MinVersion: t.MinVersion,
+		KeepSeconds: int64(keep / time.Second)}
 }
 
 func keyOf(k store.APIKey) Key {
@@ -37,9 +38,13 @@ func (c *call) tenant() (string, error) {
 
 func getTenants(c *call) (any, error) {
 	tenants, err := c.Store().Tenants(c.ctx)
+	if err != nil {
+		return nil, err
+	}
+	keep, err := c.Store().Retentions(c.ctx)
 	out := make([]Tenant, 0, len(tenants))
 	for _, t := range tenants {
-		out = append(out, tenantOf(t))
+		out = append(out, tenantOf(t, keep[t.ID]))
 	}
 	return out, err
 }
@@ -49,8 +54,16 @@ func getTenant(c *call) (any, error) {
 	if err := names.AnyTenant(id); err != nil {
 		return nil, err
 	}
+	return c.tenantNow(id)
+}
+
+func (c *call) tenantNow(id string) (Tenant, error) {
 	t, err := c.Store().Tenant(c.ctx, id)
-	return tenantOf(t), err
+	if err != nil {
+		return Tenant{}, err
+	}
+	keep, err := c.Store().Retentions(c.ctx)
+	return tenantOf(t, keep[id]), err
 }
 
 func postTenant(c *call) (any, error) {
@@ -69,7 +82,7 @@ func postTenant(c *call) (any, error) {
 		return nil, err
 	}
 	t, err := c.Store().CreateTenant(c.ctx, store.Tenant{ID: n.ID, Name: n.Name})
-	return tenantOf(t), err
+	return tenantOf(t, 0), err
 }
 
 func patchTenant(c *call) (any, error) {
@@ -81,19 +94,37 @@ func patchTenant(c *call) (any, error) {
 	if err := c.decode(&change, maxBody); err != nil {
 		return nil, err
 	}
-	if change.MinVersion == nil {
-		return nil, badRequest("cannot change nothing: want min_version")
+	if change == (TenantChange{}) {
+		return nil, badRequest("cannot change nothing: want min_version or keep_seconds")
 	}
-	if version := *change.MinVersion; version != "" {
-		if err := names.Version(version); err != nil {
+	if err := change.check(); err != nil {
+		return nil, err
+	}
+	if change.MinVersion != nil {
+		if err := c.Store().SetTenantMinVersion(c.ctx, id, *change.MinVersion); err != nil {
 			return nil, err
 		}
 	}
-	if err := c.Store().SetTenantMinVersion(c.ctx, id, *change.MinVersion); err != nil {
-		return nil, err
+	if change.KeepSeconds != nil {
+		if err := c.Store().SetTenantRetention(c.ctx, id, time.Duration(*change.KeepSeconds)*time.Second); err != nil {
+			return nil, err
+		}
 	}
-	t, err := c.Store().Tenant(c.ctx, id)
-	return tenantOf(t), err
+	return c.tenantNow(id)
+}
+
+// check looks at all of a change before any of it is done.
+func (t TenantChange) check() error {
+	if t.MinVersion != nil && *t.MinVersion != "" {
+		if err := names.Version(*t.MinVersion); err != nil {
+			return err
+		}
+	}
+	const least, most = int64(store.MinRetention / time.Second), int64(store.MaxRetention / time.Second)
+	if keep := t.KeepSeconds; keep != nil && *keep != 0 && (*keep < least || *keep > most) {
+		return badRequest("bad keep_seconds %d: want 0 (for ever) or %d (an hour) to %d", *keep, least, most)
+	}
+	return nil
 }
 
 func deleteTenant(c *call) (any, error) {

@@ -14,11 +14,14 @@ type Tenant struct {
 	CreatedAt time.Time `json:"created_at"`
 	// MinVersion is the oldest version that serves the tenant; empty: all do.
 	MinVersion string `json:"min_version,omitempty"`
+	// KeepSeconds is how long messages are kept; 0: for ever.
+	KeepSeconds int64 `json:"keep_seconds,omitempty"`
 }
 
 // TenantChange asks for other settings of a tenant; what is nil stays.
 type TenantChange struct {
-	MinVersion *string `json:"min_version,omitempty"` // empty: any version
+	MinVersion  *string `json:"min_version,omitempty"`  // empty: any version
+	KeepSeconds *int64  `json:"keep_seconds,omitempty"` // 0: for ever
 }
 
 // NewTenant asks for a tenant. An empty name means its id.

@@ -50,6 +50,7 @@ var keys = []key{
 	{name: "builds", def: "", meaning: "directory of the builds that `up` deploys first; empty: beside kmsctl"},
 	{name: "warm", def: "10m", meaning: "how long a replaced set stays for an instant rollback", check: duration},
 	{name: "gc.keep", def: "5", meaning: "builds of each version that kmsctl build gc keeps, used or not", check: atLeast(1)},
+	{name: "purge.every", def: "1m", meaning: "how often messages that their tenant no longer keeps are removed", check: duration},
 	{name: "drain.rate", def: "50", meaning: "connections told to move, per second", check: positive},
 	{name: "drain.deadline", def: "5m", meaning: "after this what is left is closed with 1012", check: duration},
 	{name: "log.level", def: "info", meaning: "debug, info, warn or error", check: oneOf("debug", "info", "warn", "error")},

@@ -145,6 +145,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	if err := d.listen(); err != nil {
 		return err
 	}
+	d.work.Go(d.purge)
 	if d.o.Laptop {
 		settled.Wait()
 		if err := d.firstStart(ctx); err != nil {

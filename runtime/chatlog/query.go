@@ -54,6 +54,11 @@ func Query(ctx context.Context, st *store.Store, channelPK int64, o QueryOptions
 	if err != nil {
 		return Page{}, err
 	}
+	now, err := head(ctx, st, channelPK) // what the page lacks at its beginning may have been removed just now
+	if err != nil {
+		return Page{}, err
+	}
+	h.First = now.First
 	page := Page{Head: h, Messages: found, More: w.cut, Next: w.end(o.Newest)}
 	if len(found) > o.Limit {
 		page.Messages, page.More = found[:o.Limit], true

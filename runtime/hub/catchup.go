@@ -63,7 +63,7 @@ func (r *room) catchUpFromLog(s *sub) {
 			continue
 		}
 		if p.next(pos) != pos+1 {
-			s.conn.Close(CloseTryLater, "missed messages are no longer in the log")
+			s.conn.Close(CloseRestart, lateReason)
 			return
 		}
 		frames, reach := p.collect(s.user, pos, stepBytes)

@@ -75,11 +75,22 @@ func (r *room) advance(head Head) {
 		r.checkLocked()
 		return
 	}
-	r.first = max(r.first, head.First)
+	r.removedLocked(head.First)
 	if head.Seq > r.head {
 		r.want = max(r.want, head.Seq)
 		r.armGapLocked()
 	}
+}
+
+// removedLocked learns that the log begins at first now: what was before it is not given to anybody any more.
+func (r *room) removedLocked(first int64) {
+	if first <= r.first || ledgerfault.Is(ledgerfault.PurgeKeepsRing) {
+		return
+	}
+	r.first = first
+	r.ring.forget(first)
+	r.countRingLocked()
+	r.pages = nil
 }
 
 // armGapLocked gives everything that is known to exist GapWait to come by itself: the lines of two publishers cross.
@@ -165,12 +176,15 @@ func (r *room) missing() (after, upTo int64, full bool) {
 	return r.head, r.want, len(r.queue) >= maxQueue-readLimit
 }
 
-// healed takes what the log had. What it does not have up to upTo no longer exists: purged while this room was behind.
+// healed takes what the log had. What it does not have up to upTo no longer exists: removed while this room was behind.
 func (r *room) healed(upTo int64, envs []*envelope.Envelope) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return
+	}
+	if len(envs) > 0 && envs[0].Seq > r.head+1 && envs[0].Epoch == r.epoch {
+		r.skipLocked(envs[0].Seq - 1)
 	}
 	for _, e := range envs {
 		if e.Seq > r.head && e.Epoch == r.epoch {
@@ -179,14 +193,42 @@ func (r *room) healed(upTo int64, envs []*envelope.Envelope) {
 		}
 	}
 	if len(envs) < readLimit && r.head < upTo {
-		r.h.o.Logger.Warn("messages are no longer in the log", "tenant", r.ch.Tenant, "channel", r.ch.ID,
-			"after", r.head, "upTo", upTo)
-		r.head = upTo
-		for seq := range r.held {
-			if seq <= r.head {
-				delete(r.held, seq)
-			}
-		}
+		r.skipLocked(upTo)
 	}
 	r.releaseLocked()
+}
+
+// skipLocked goes on after base: what is missing up to there was removed from the log.
+func (r *room) skipLocked(base int64) {
+	r.h.o.Logger.Warn("messages are no longer in the log", "tenant", r.ch.Tenant, "channel", r.ch.ID, "after", r.head, "upTo", base)
+	r.turnOutLocked()
+	r.removedLocked(base + 1)
+	r.head, r.sent, r.queue = base, base, nil
+	for seq := range r.held {
+		if seq <= base {
+			delete(r.held, seq)
+		}
+	}
+	if r.cut != nil {
+		close(r.cut)
+		r.cut = nil
+	}
+}
+
+// lateReason is what a client reads that is to come back and hear that some of the past is gone.
+const lateReason = "missed messages are no longer in the log"
+
+// turnOutLocked closes whoever would get a hole, and gives them nothing more before that. They come back at once, resume, and are
+// told what is kept.
+func (r *room) turnOutLocked() {
+	for _, s := range r.subs {
+		conn := s.conn
+		conn.mu.Lock()
+		live := s.liveAt != notLive
+		s.liveAt = notLive
+		conn.mu.Unlock()
+		if live { // who catches up finds the hole by itself
+			r.h.spawn(func() { conn.Close(CloseRestart, lateReason) })
+		}
+	}
 }

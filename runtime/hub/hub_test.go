@@ -119,6 +119,13 @@ func (l *fakeLog) setFail(err error) {
 	l.fail = err
 }
 
+// setFirst removes what is before it.
+func (l *fakeLog) setFirst(first int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.first = first
+}
+
 func (l *fakeLog) counts() (reads, heads int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -35,12 +35,15 @@ func (r *room) begin(ctx context.Context, from *Position) (Joined, int64, error)
 		j.Truncated = true
 		return j, j.Head, nil
 	}
-	kept, first, err := r.kept(ctx, from.Seq)
+	kept, err := r.kept(ctx, from.Seq)
 	if err != nil {
 		return Joined{}, 0, err
 	}
-	if !kept {
-		j.Truncated, j.First = true, max(j.First, first)
+	if !kept { // removed since the room last heard of its log
+		if j.First, err = r.oldest(ctx); err != nil {
+			return Joined{}, 0, err
+		}
+		j.Truncated = true
 		return j, j.Head, nil
 	}
 	j.Resumed = true
@@ -164,23 +167,32 @@ func (r *room) refreshed(f *flight) {
 		r.checkLocked()
 		return
 	}
+	r.removedLocked(f.head.First)
 	if r.want = max(r.want, f.head.Seq); r.want > r.head {
 		r.healLocked()
 	}
 }
 
-// kept reports whether what follows pos can be had without a hole; else first is the oldest seq that can.
-func (r *room) kept(ctx context.Context, pos int64) (kept bool, first int64, err error) {
+// kept reports whether what follows pos can be had without a hole.
+func (r *room) kept(ctx context.Context, pos int64) (bool, error) {
 	r.mu.Lock()
 	inRing := r.ring.covers(pos)
 	r.mu.Unlock()
 	if inRing {
-		return true, 0, nil
+		return true, nil
 	}
 	p, err := r.page(ctx, pos)
 	if err != nil {
-		return false, 0, err
+		return false, err
 	}
-	first = p.next(pos)
-	return first == pos+1, first, nil
+	return p.next(pos) == pos+1, nil
+}
+
+// oldest asks the log for the oldest seq that it keeps.
+func (r *room) oldest(ctx context.Context) (int64, error) {
+	r.mu.Lock()
+	f := r.flightLocked(r.refreshed)
+	r.mu.Unlock()
+	head, err := f.wait(ctx)
+	return head.First, err
 }

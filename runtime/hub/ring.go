@@ -35,6 +35,20 @@ func (g *ring) add(e *envelope.Envelope, limit int) {
 		g.after = g.entries[n].e.Seq
 		n++
 	}
+	g.drop(n)
+}
+
+// forget drops what is before first.
+func (g *ring) forget(first int64) {
+	n := g.index(first)
+	for i := range n {
+		g.bytes -= g.entries[i].size()
+	}
+	g.drop(n)
+	g.after = max(g.after, first-1)
+}
+
+func (g *ring) drop(n int) {
 	clear(g.entries[:n])
 	g.entries = g.entries[n:]
 }

@@ -505,25 +505,51 @@ func TestDeliver_boundsWhatWaitsForWorkers(t *testing.T) {
 	})
 }
 
-func TestHeal_goesOnPastWhatWasPurged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := newFakeLog(0)
-		h := New(Options{Codec: lineCodec{}, Log: log})
-		defer h.Close()
-		rec := record(t, h, "bert")
-		for range 6 {
-			log.add()
-		}
-		log.first = 5
-		h.Deliver(say(4))
-		time.Sleep(time.Second)
-		if reads, _ := log.counts(); reads != 1 {
-			t.Errorf("%d reads", reads)
-		}
-		h.Deliver(say(5))
-		time.Sleep(time.Second)
-		if got := rec.got(); len(got) == 0 || got[len(got)-1] != says(5, 5)[0] {
-			t.Errorf("got %q", got)
-		}
-	})
+// What was removed before it came here is not skipped silently: who would get the hole is closed, comes back and is told. The room
+// goes on for others.
+func TestHeal_whatWasRemovedMeanwhileIsNoSilentHole(t *testing.T) {
+	log := newFakeLog(0)
+	h := testHub(t, Options{Log: log, GapWait: time.Millisecond})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	live := connectTo(t, path, conns)
+	live.join(h, "bert", nil)
+	for range 6 {
+		log.add()
+	}
+	log.setFirst(5)
+	h.Deliver(say(4))
+	live.expectClose(CloseRestart)
+	back := connectTo(t, path, conns)
+	j := back.join(h, "bert", &Position{testEpoch, 0})
+	if !j.Truncated || j.First != 5 {
+		t.Errorf("joined %+v", j)
+	}
+	h.Deliver(log.add())
+	back.expectSeqs(j.Head+1, 7)
+}
+
+// The ring gives nothing away that is no longer in the log.
+func TestHeads_whatWasRemovedLeavesTheRing(t *testing.T) {
+	log := newFakeLog(0)
+	h := testHub(t, Options{Log: log})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	live := connectTo(t, path, conns)
+	live.join(h, "bert", nil)
+	for range 10 {
+		h.Deliver(log.add())
+	}
+	live.expectSeqs(1, 10)
+	log.setFirst(8)
+	h.Heads([]Head{{PK: testChannel.PK, Tenant: "demo", Channel: "world", Epoch: testEpoch, First: 8, Seq: 10}})
+	late, whole := connectTo(t, path, conns), connectTo(t, path, conns)
+	if j := late.join(h, "late", &Position{testEpoch, 3}); !j.Truncated || j.First != 8 || j.Head != 10 {
+		t.Errorf("joined %+v", j)
+	}
+	late.expectNothing()
+	if j := whole.join(h, "whole", &Position{testEpoch, 7}); !j.Resumed {
+		t.Errorf("joined %+v", j)
+	}
+	whole.expectSeqs(8, 10)
+	h.Deliver(log.add())
+	live.expectSeqs(11, 11)
 }

@@ -20,13 +20,15 @@ const (
 	ResumeOffByOne  Fault = "resume begins one too late"
 	RingNotRebuilt  Fault = "an empty ring passes for the whole log"
 	LiveTooLate     Fault = "who has caught up misses the next batches"
+	PurgeKeepsRing  Fault = "servers give away what was removed from the log"
+	PurgeKeepsFirst Fault = "the log does not say what was removed"
 )
 
 // All is every fault there is.
 func All() []Fault {
 	return []Fault{
 		AckBeforeCommit, AckRolledBack, AckFailedRetry, NoDedup, NoOrder, NoGapCheck, NoHeal, LateLineTwice, NoHeadCheck,
-		ResumeOffByOne, RingNotRebuilt, LiveTooLate,
+		ResumeOffByOne, RingNotRebuilt, LiveTooLate, PurgeKeepsRing, PurgeKeepsFirst,
 	}
 }
 

@@ -55,3 +55,24 @@ func TestSetTenantMinVersion(t *testing.T) {
 		}
 	})
 }
+
+func TestSetTenantRetention(t *testing.T) {
+	forEachStore(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		id := testTenant(t, s)
+		for _, keep := range []time.Duration{30 * 24 * time.Hour, MinRetention, 0} {
+			must(t, s.SetTenantRetention(ctx, id, keep))
+			if now := got[map[string]time.Duration](t)(s.Retentions(ctx)); now[id] != keep {
+				t.Errorf("retention %s, want %s", now[id], keep)
+			}
+		}
+		for _, bad := range []time.Duration{-time.Hour, time.Minute, MaxRetention + 1} {
+			if err := s.SetTenantRetention(ctx, id, bad); err == nil {
+				t.Errorf("a retention of %s was taken", bad)
+			}
+		}
+		if err := s.SetTenantRetention(ctx, "nobody", time.Hour); !errors.Is(err, ErrNotFound) {
+			t.Errorf("an unknown tenant: %v", err)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -20,6 +21,13 @@ type Tenant struct {
 	CreatedAt       time.Time
 	MinVersion      string // older versions refuse the tenant; empty: all serve it
 }
+
+// The bounds of a retention. A message that was removed is forgotten with its id, and who sends it again says it again: the lower
+// bound is far beyond any client's patience.
+const (
+	MinRetention = time.Hour
+	MaxRetention = 100 * 365 * 24 * time.Hour
+)
 
 // CreateTenant adds a tenant: ErrExists when there is one. An empty Name becomes the id, an empty State active.
 func (s *Store) CreateTenant(ctx context.Context, t Tenant) (Tenant, error) {
@@ -113,6 +121,45 @@ func (s *Store) SetTenantMinVersion(ctx context.Context, id, version string) err
 		return fmt.Errorf("cannot set the oldest version of tenant %q: %w", id, err)
 	}
 	return nil
+}
+
+// SetTenantRetention sets how long the tenant's messages are kept, from MinRetention to MaxRetention; 0: for ever. What is older
+// is removed by and by (chatlog.Purge).
+func (s *Store) SetTenantRetention(ctx context.Context, id string, keep time.Duration) error {
+	var err error
+	if keep != 0 && (keep < MinRetention || keep > MaxRetention) {
+		err = fmt.Errorf("bad retention %s: want %s to %s", keep, MinRetention, MaxRetention)
+	}
+	if err == nil {
+		err = s.Write(ctx, func(tx *Tx) error {
+			ms := sql.NullInt64{Int64: keep.Milliseconds(), Valid: keep != 0}
+			return tx.mustAffect(`UPDATE tenants SET retention = ? WHERE id = ?`, ms, id) // no running process has to know
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("cannot set the retention of tenant %q: %w", id, err)
+	}
+	return nil
+}
+
+// Retentions returns how long the messages of each tenant that has not said "for ever" are kept. Not a part of Tenant, which builds
+// read on the schema before this too.
+func (s *Store) Retentions(ctx context.Context) (map[string]time.Duration, error) {
+	rows, err := s.DB().QueryContext(ctx, `SELECT id, retention FROM tenants WHERE retention IS NOT NULL`)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read retentions: %w", Wrap(err))
+	}
+	defer rows.Close()
+	all := map[string]time.Duration{}
+	for rows.Next() {
+		var id string
+		var ms int64
+		if err := rows.Scan(&id, &ms); err != nil {
+			return nil, fmt.Errorf("cannot read retentions: %w", Wrap(err))
+		}
+		all[id] = time.Duration(ms) * time.Millisecond
+	}
+	return all, Wrap(rows.Err())
 }
 
 // DeleteTenant removes a tenant with its keys, tokens, users, members and NG lists. Its channels stay as deleted until their
