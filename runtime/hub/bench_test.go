@@ -95,7 +95,7 @@ func benchHub(b *testing.B, rooms, members int) (*Hub, []Channel) {
 		channels[i] = testChannel
 		channels[i].ID = "c" + strconv.Itoa(i)
 		for _, nc := range conns[i*members : (i+1)*members] {
-			c := newConn(h, nc)
+			c := testConn(b, h, nc)
 			h.remember(c)
 			err := h.Subscribe(context.Background(), c, "u", channels[i], nil, func(Joined) []byte { return nil })
 			if err != nil {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -22,9 +21,8 @@ type Conn struct {
 
 	hub     *Hub
 	ws      *websocket.Conn
-	nc      net.Conn
-	raw     syscall.RawConn          // nil where the transport has none: then the drainer writes everything
-	writeFD func(fd uintptr)         // made once, so that a delivery allocates nothing
+	nc      transport
+	sock    *socket                  // nc, or nil where that is none: then the drainer writes everything
 	message *bytes.Buffer            // of the last Read, from messages
 	done    chan struct{}            // closed together with nc
 	slot    int                      // in hub.conns, under hub.connsMu
@@ -35,9 +33,6 @@ type Conn struct {
 
 	mu       sync.Mutex
 	state    connState
-	out      []byte // writeFD's argument and results
-	outN     int
-	outErr   error
 	queue    net.Buffers // what the socket did not take yet
 	queued   int         // its bytes, with those that the drainer is writing
 	draining bool
@@ -51,6 +46,12 @@ type Conn struct {
 	closed   *CloseError // what Close was called with
 	subs     []*sub
 	parked   []*sub // caught up by the drainer once the queue is empty
+}
+
+// transport is a socket, or what tests have in its place.
+type transport interface {
+	io.ReadWriteCloser
+	SetReadDeadline(time.Time) error
 }
 
 type connState uint8
@@ -199,9 +200,6 @@ func (c *Conn) linger() {
 
 // Done is closed when the connection has ended and its socket is closed.
 func (c *Conn) Done() <-chan struct{} { return c.done }
-
-// RemoteAddr is the peer's address as the listener saw it.
-func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
 // CloseAt closes the connection at that time, give or take Options.SweepEvery: for login timeouts and tokens that expire.
 // A later call replaces an earlier one; the zero time takes it back.

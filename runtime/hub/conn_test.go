@@ -249,10 +249,9 @@ func TestSend_neverReachesAReusedDescriptor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newConn(h, fileConn(t, fds[0]))
+	c := testConn(t, h, fileConn(t, fds[0]))
 	defer syscall.Close(fds[1])
-	number := -1
-	c.raw.Control(func(fd uintptr) { number = int(fd) })
+	number := c.sock.fd
 	c.nc.Close()
 
 	other, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
@@ -276,6 +275,15 @@ func TestSend_neverReachesAReusedDescriptor(t *testing.T) {
 		t.Fatalf("the next owner got %d bytes, %v", n, err)
 	}
 	<-c.Done()
+}
+
+func testConn(t testing.TB, h *Hub, nc net.Conn) *Conn {
+	t.Helper()
+	c, err := newConn(h, nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func fileConn(t *testing.T, fd int) net.Conn {

@@ -15,7 +15,7 @@ func corkable(t *testing.T) (*Conn, int) {
 		t.Fatal(err)
 	}
 	h := New(Options{Codec: lineCodec{}, Log: newFakeLog(0)})
-	c := newConn(h, fileConn(t, fds[0]))
+	c := testConn(t, h, fileConn(t, fds[0]))
 	t.Cleanup(func() {
 		c.kill()
 		h.Close()

@@ -8,6 +8,7 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -47,7 +48,6 @@ type Options struct {
 	IdleTimeout  time.Duration // and closed when it stays silent for this long: 75 s
 	CloseTimeout time.Duration // from a close frame to the end of the connection: 5 s
 	SweepEvery   time.Duration // how exact the three above are: 1 s
-	Pace         time.Duration // from the beginning of one burst of fan-out to that of the next: 4 ms
 	Workers      int           // fan-out workers: one per core
 }
 
@@ -62,8 +62,7 @@ func (o *Options) setDefaults() {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&o.GapWait, 100 * time.Millisecond}, {&o.Tick, 50 * time.Millisecond}, {&o.Pace, 4 * time.Millisecond},
-		{&o.PingInterval, 30 * time.Second}, {&o.IdleTimeout, 75 * time.Second},
+		{&o.GapWait, 100 * time.Millisecond}, {&o.Tick, 50 * time.Millisecond}, {&o.PingInterval, 30 * time.Second}, {&o.IdleTimeout, 75 * time.Second},
 		{&o.CloseTimeout, 5 * time.Second}, {&o.SweepEvery, time.Second},
 	} {
 		if *d.field == 0 {
@@ -136,6 +135,10 @@ type Hub struct {
 
 	reads chan struct{} // bounds log reads in flight
 
+	pollerOnce sync.Once
+	poller     *poller // nil before the first socket
+	pollerErr  error
+
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -156,7 +159,7 @@ func New(o Options) *Hub {
 	h := &Hub{o: o, rooms: make(map[roomKey]*room), reads: make(chan struct{}, maxReads)}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.clock.Store(time.Now().UnixMilli())
-	h.work.init(o.Pace)
+	h.work.init()
 	for range o.Workers {
 		h.spawn(h.runWorker)
 	}
@@ -186,6 +189,10 @@ func (h *Hub) Close() {
 		c.kill()
 	}
 	h.work.close()
+	h.pollerOnce.Do(func() { h.pollerErr = net.ErrClosed })
+	if h.poller != nil {
+		h.poller.close()
+	}
 	h.tasks.Wait()
 }
 

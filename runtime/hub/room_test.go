@@ -209,17 +209,17 @@ func TestDeliver_coalescesOnlyInBusyRooms(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		for range 30 { // fifty a second, in pairs: no company to wait for beyond the pace
+		for range 50 { // a hundred a second, in pairs: gathering would save little
 			for range 2 {
 				seq++
 				h.Deliver(say(seq))
-				time.Sleep(4 * time.Millisecond)
+				time.Sleep(company)
 				synctest.Wait()
 				if got := rec.got(); len(got) != int(seq) {
 					t.Fatalf("%d messages out after %d", len(got), seq)
 				}
 			}
-			time.Sleep(32 * time.Millisecond)
+			time.Sleep(20*time.Millisecond - 2*company)
 		}
 		quiet := h.Stats().Batches
 		for range 1000 { // a thousand a second: gathered, none longer than the tick
@@ -238,7 +238,7 @@ func TestDeliver_coalescesOnlyInBusyRooms(t *testing.T) {
 			seq++
 			h.Deliver(say(seq))
 		}
-		time.Sleep(60 * time.Millisecond)
+		time.Sleep(120 * time.Millisecond)
 		if got := rec.got(); !slices.Equal(got, says(1, seq)) {
 			t.Errorf("%d messages of %d, or out of order", len(got), seq)
 		}

@@ -15,7 +15,7 @@ func newFile(fd int) *os.File { return os.NewFile(uintptr(fd), "socket") }
 func pipe(t *testing.T, h *Hub) (c *Conn, frames chan []byte) {
 	t.Helper()
 	server, client := net.Pipe()
-	c = newConn(h, server)
+	c = testConn(t, h, server)
 	h.remember(c)
 	frames = make(chan []byte, 100)
 	go func() {
@@ -96,7 +96,7 @@ func TestSweep_cutsAClientThatTakesNothing(t *testing.T) {
 		defer h.Close()
 		server, client := net.Pipe()
 		defer client.Close()
-		c := newConn(h, server)
+		c := testConn(t, h, server)
 		h.remember(c)
 		c.Send(AppendText(nil, []byte("never read")))
 		for range 9 { // it keeps talking

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -69,33 +68,30 @@ func (hj *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	hj.conn = newConn(hj.hub, nc)
-	return &line{nc, hj.conn}, rw, nil
+	if hj.conn, err = newConn(hj.hub, nc); err != nil {
+		return nil, nil, err
+	}
+	return &line{hj.conn}, rw, nil
 }
 
-func newConn(h *Hub, nc net.Conn) *Conn {
+func newConn(h *Hub, nc net.Conn) (*Conn, error) {
 	c := &Conn{hub: h, nc: nc, done: make(chan struct{}), slot: -1}
 	now := h.clock.Load()
 	c.heard.Store(now)
 	c.pinged = now
-	if sc, ok := nc.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw = raw
-			c.writeFD = c.writeOnce
-		}
+	s, err := h.take(nc)
+	if s != nil {
+		c.nc, c.sock = s, s
 	}
-	return c
+	return c, err
 }
 
 // line is the connection as gorilla sees it: what it writes by itself (the handshake, pongs, close echoes, protocol closes)
 // stands in the same queue as everything else and so never inside a half-written frame.
-type line struct {
-	net.Conn
-	c *Conn
-}
+type line struct{ c *Conn }
 
 func (l *line) Read(p []byte) (int, error) {
-	n, err := l.Conn.Read(p)
+	n, err := l.c.nc.Read(p)
 	l.c.heard.Store(l.c.hub.clock.Load())
 	return n, err
 }
@@ -107,8 +103,14 @@ func (l *line) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// SetWriteDeadline does nothing: writes here do not block, and the drainer's must not inherit a pong's deadline.
+// Deadlines do nothing: reading has the sweeper's, writes here do not block, and the drainer's must not inherit a pong's.
+func (l *line) SetDeadline(time.Time) error      { return nil }
+func (l *line) SetReadDeadline(time.Time) error  { return nil }
 func (l *line) SetWriteDeadline(time.Time) error { return nil }
+
+// Nobody asks gorilla for addresses.
+func (l *line) LocalAddr() net.Addr  { return nil }
+func (l *line) RemoteAddr() net.Addr { return nil }
 
 // Close is gorilla's way out of a handshake that failed.
 func (l *line) Close() error {

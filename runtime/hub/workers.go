@@ -13,22 +13,20 @@ type task struct {
 	corked *Conn
 }
 
-// workQueue feeds the workers, in bursts: whoever has emptied it lies down for the rest of the pace before anybody waits to be
-// woken. What comes meanwhile needs no wake-up, here or at a reader who is up already, and that is most of what a delivery costs in
-// channels too small to coalesce. After a quiet moment the first task is taken at once.
+// workQueue feeds the workers, in bursts: what comes to a process comes in bursts too (of what the poller has read, the log has
+// committed, the bus has brought), and a worker that is woken soon after a burst first waits for the rest of the next one. What comes
+// meanwhile needs no wake-up, here or at a reader who is up already, and that is most of what a delivery costs in channels too small
+// to coalesce. After a quiet moment the first task is taken at once.
 //
 // It has no bound of its own: a room stands in it once, a batch with its chunks, a connection once for each message it has sent.
 type workQueue struct {
-	pace time.Duration
-
 	mu      sync.Mutex
 	ready   sync.Cond
 	tasks   []task
 	head    int
 	closed  bool
-	began   time.Time // of the burst
-	burst   bool      // tasks were taken since began
-	resting bool      // a worker lies down for the rest of the pace
+	ended   time.Time // the last burst
+	resting bool      // a worker waits for the rest of a burst
 	working int       // workers that are doing a task
 	asleep  int       // workers that wait for ready and have not been told
 }
@@ -36,9 +34,15 @@ type workQueue struct {
 // backlog is how many tasks wait before one more worker is woken for them.
 const backlog = 16
 
-func (q *workQueue) init(pace time.Duration) { q.ready.L, q.pace = &q.mu, pace }
+// A worker waits for company when the last burst ended less than busyFor ago.
+const (
+	company = 2 * time.Millisecond
+	busyFor = 20 * time.Millisecond
+)
 
-// push adds a task that may wait for the pace.
+func (q *workQueue) init() { q.ready.L = &q.mu }
+
+// push adds a task that may wait for company.
 func (q *workQueue) push(t task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -74,36 +78,35 @@ func (q *workQueue) pop(first bool) (task, bool) {
 	for q.head == len(q.tasks) {
 		q.tasks, q.head = q.tasks[:0], 0
 		q.working--
-		switch {
-		case q.closed:
+		if q.closed {
 			return task{}, false
-		case q.burst && !q.resting:
-			q.restLocked()
-		default:
-			q.asleep++
-			q.ready.Wait()
 		}
+		if !first && q.working == 0 {
+			q.ended = time.Now()
+		}
+		first = false
+		q.asleep++
+		q.ready.Wait()
+		q.gatherLocked()
 	}
 	return q.takeLocked(), true
 }
 
-// restLocked sleeps until the next burst may begin.
-func (q *workQueue) restLocked() {
-	q.burst = false
-	if rest := q.pace - time.Since(q.began); rest > 0 {
-		q.resting = true
-		q.mu.Unlock()
-		time.Sleep(rest)
-		q.mu.Lock()
-		q.resting = false
+// gatherLocked lets the rest of a burst come.
+func (q *workQueue) gatherLocked() {
+	if q.closed || q.working > 1 || q.resting || time.Since(q.ended) > busyFor {
+		return
 	}
+	q.resting = true
+	q.working--
+	q.mu.Unlock()
+	time.Sleep(company)
+	q.mu.Lock()
+	q.resting = false
 	q.working++
 }
 
 func (q *workQueue) takeLocked() task {
-	if !q.burst {
-		q.burst, q.began = true, time.Now()
-	}
 	t := q.tasks[q.head]
 	q.tasks[q.head] = task{}
 	q.head++

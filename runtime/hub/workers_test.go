@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// With a pace of its own a burst gathers what comes; the first after a quiet moment waits for nothing.
-func TestWorkQueue_keepsThePace(t *testing.T) {
+// Soon after a burst the next one waits for company; the first after a quiet moment waits for nothing.
+func TestWorkQueue_waitsForCompanyOnlyWhileBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := New(Options{Codec: lineCodec{}, Log: newFakeLog(0), Pace: 10 * time.Millisecond})
+		h := New(Options{Codec: lineCodec{}, Log: newFakeLog(0)})
 		defer h.Close()
 		rec := record(t, h, "bert")
 		time.Sleep(time.Second)
@@ -18,25 +18,25 @@ func TestWorkQueue_keepsThePace(t *testing.T) {
 		if got := len(rec.got()); got != 1 {
 			t.Fatalf("after a quiet moment %d messages are out, want 1", got)
 		}
-		time.Sleep(3 * time.Millisecond)
+		time.Sleep(busyFor / 2)
 		h.Deliver(say(2))
 		synctest.Wait()
 		if got := len(rec.got()); got != 1 {
-			t.Fatalf("within the pace %d messages are out, want 1", got)
+			t.Fatalf("before any company %d messages are out, want 1", got)
 		}
-		time.Sleep(7 * time.Millisecond)
+		time.Sleep(company)
 		synctest.Wait()
 		if got := len(rec.got()); got != 2 {
-			t.Fatalf("after the pace %d messages are out, want 2", got)
+			t.Fatalf("%d messages are out after the wait for company, want 2", got)
 		}
 	})
 }
 
-// A backlog is no reason to lie down: whoever sleeps wakes another.
+// A backlog is company enough: another worker begins.
 func TestWorkQueue_wakesAnotherForABacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var q workQueue
-		q.init(time.Hour)
+		q.init()
 		got := make(chan task, 100)
 		for range 2 {
 			go func() {
@@ -50,14 +50,14 @@ func TestWorkQueue_wakesAnotherForABacklog(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		q.push(task{lo: 1}) // one worker lies down after this
+		q.push(task{lo: 1})
 		synctest.Wait()
 		for i := range backlog {
 			q.push(task{lo: 2 + i})
 			synctest.Wait()
 		}
 		if len(got) != 1 {
-			t.Fatalf("%d tasks were done within the pace, want 1", len(got))
+			t.Fatalf("%d tasks were done before the wait for company was over, want 1", len(got))
 		}
 		q.push(task{lo: 99})
 		synctest.Wait()

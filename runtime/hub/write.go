@@ -2,11 +2,8 @@ package hub
 
 import (
 	"bytes"
-	"io"
 	"net"
 	"sync"
-	"syscall"
-	"unsafe"
 )
 
 // drainBytes is how much the drainer takes at a time, so that Pending tells the truth while it works.
@@ -75,7 +72,7 @@ func (c *Conn) Cork() {
 	c.mu.Unlock()
 }
 
-// UncorkLater uncorks with the next burst of fan-out, behind what was delivered by now: within Options.Pace.
+// UncorkLater uncorks with the next burst of fan-out, behind what was delivered by now.
 func (c *Conn) UncorkLater() { c.hub.work.push(task{corked: c}) }
 
 // Uncork sends what Cork held back.
@@ -131,8 +128,8 @@ func (c *Conn) putLocked(p []byte, shared bool) error {
 }
 
 func (c *Conn) writeLocked(p []byte, shared bool) error {
-	if !c.draining && len(c.queue) == 0 && c.raw != nil {
-		n, err := c.writeNow(p)
+	if !c.draining && len(c.queue) == 0 && c.sock != nil {
+		n, err := c.sock.writeNow(p)
 		if err != nil {
 			return err
 		}
@@ -153,45 +150,6 @@ func (c *Conn) writeLocked(p []byte, shared bool) error {
 		}
 	}
 	return nil
-}
-
-// writeNow writes what the socket takes at once. RawConn pins the descriptor: a number kept aside may be somebody else's
-// connection by now. Control pins as Write does, without its lock against other writers, who are kept apart by mu and draining.
-func (c *Conn) writeNow(p []byte) (int, error) {
-	c.out, c.outN, c.outErr = p, 0, nil
-	err := c.raw.Control(c.writeFD)
-	c.out = nil
-	if err == nil {
-		err = c.outErr
-	}
-	return c.outN, err
-}
-
-// writeOnce is called with the descriptor. Waiting for the socket is the drainer's business.
-func (c *Conn) writeOnce(fd uintptr) {
-	for {
-		n, err := sendNow(fd, c.out)
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-		case err != 0:
-			c.outErr = err
-		case n == 0:
-			c.outErr = io.ErrUnexpectedEOF
-		default:
-			c.outN = n
-		}
-		return
-	}
-}
-
-// sendNow is send(2), which with MSG_DONTWAIT never waits: the scheduler need not be told of it, as syscall.Write would, and so
-// does not take the processor away in the middle of a fan-out. p is not empty.
-func sendNow(fd uintptr, p []byte) (int, syscall.Errno) {
-	n, _, err := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
-	return int(n), err
 }
 
 // drain empties the queue with blocking writes, then lets the channels catch up that were held back, and is gone.
