@@ -60,14 +60,17 @@ func (w *writer) run() error {
 	}
 }
 
-// pace is how long after a round the next one begins at the earliest; the first after a quiet moment begins at once. Without it
-// each message of a busy process would be a write here and a wake-up of the IRC server and of everybody who listens.
-const pace = 4 * time.Millisecond
+// A round that follows another within busyFor first waits for company; the first after a quiet moment begins at once. Without it each
+// message of a busy process would be a write here and a wake-up of the IRC server and of everybody who listens.
+const (
+	company = 2 * time.Millisecond
+	busyFor = 20 * time.Millisecond
+)
 
-// gather waits until a round may begin.
+// gather lets come what comes together.
 func (w *writer) gather() {
-	if wait := pace - time.Since(w.last); wait > 0 {
-		time.Sleep(wait)
+	if time.Since(w.last) < busyFor {
+		time.Sleep(company)
 	}
 	w.last = time.Now()
 }

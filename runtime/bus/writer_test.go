@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-func TestGather_waitsOnlyForTheRestOfThePace(t *testing.T) {
+func TestGather_waitsForCompanyOnlyWhileBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w writer
 		for _, c := range []struct{ quiet, want time.Duration }{
-			{time.Second, 0}, {0, pace}, {pace / 4, pace - pace/4}, {pace, 0},
+			{time.Second, 0}, {0, company}, {busyFor - 1, company}, {busyFor, 0},
 		} {
 			time.Sleep(c.quiet)
 			began := time.Now()
