@@ -66,6 +66,9 @@ func (h *host) close() error {
 	return errors.Join(errs...)
 }
 
+// unlimited are rates that no benchmark comes to.
+var unlimited = map[string]int{"messages_per_second": 1e6, "channel_messages_per_second": 1e6}
+
 func (h *host) makeStore(ctx context.Context, kind string, users, channels int) error {
 	h.url = "sqlite:" + filepath.Join(h.home, "kms.db")
 	if kind == "mariadb" {
@@ -82,6 +85,9 @@ func (h *host) makeStore(ctx context.Context, kind string, users, channels int) 
 		return err
 	}
 	if _, err := st.CreateTenant(ctx, store.Tenant{ID: tenant}); err != nil {
+		return err
+	}
+	if err := st.SetTenantLimits(ctx, tenant, unlimited); err != nil {
 		return err
 	}
 	for n := range channels + 1 {

@@ -29,6 +29,9 @@ func fakeDaemon(ctx context.Context, dir string) (*apitest.Backend, error) {
 	b.BusFunc = func(context.Context) ([]controlplane.BusStatus, error) {
 		return []controlplane.BusStatus{{Version: "2.0", Set: "s1a2b3c4d", Role: "ua", Up: true, Sent: 12, Got: 34}, {Version: "1.0", Set: "s9z8y7x6w", Role: "api", Detail: "connection refused"}}, nil
 	}
+	b.LimitedFunc = func(_ context.Context, tenant string) (map[string]int64, error) {
+		return map[string]int64{"messages_per_second": 4711}, nil
+	}
 	b.PingBusFunc = func(context.Context) (*controlplane.LinkReport, error) {
 		return &controlplane.LinkReport{Name: "local", Server: "127.0.0.1:16667", Software: "InspIRCd-3", RoundTrip: 420 * time.Microsecond, MaxLine: 4096, OK: true}, nil
 	}

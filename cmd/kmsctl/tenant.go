@@ -15,7 +15,7 @@ import (
 func newTenant(c *cli) *cobra.Command {
 	return group("tenant", "Manage tenants: the games that share this KMS", `  kmsctl tenant add dragon --name 'ドラゴン物語'
   kmsctl tenant list`, newTenantAdd(c), newTenantList(c), newTenantState(c, "suspend", "Close a tenant's connections and refuse its logins", (*api.Client).SuspendTenant),
-		newTenantState(c, "resume", "Take a suspension back", (*api.Client).ResumeTenant), newTenantSet(c), newTenantRemove(c))
+		newTenantState(c, "resume", "Take a suspension back", (*api.Client).ResumeTenant), newTenantSet(c), newTenantLimits(c), newTenantRemove(c))
 }
 
 func newTenantAdd(c *cli) *cobra.Command {

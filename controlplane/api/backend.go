@@ -57,6 +57,9 @@ type Backend interface {
 	Connections(ctx context.Context, filter controlplane.Connection) ([]controlplane.Connection, error)
 	Kick(ctx context.Context, filter controlplane.Connection, reason string) (int, error)
 
+	// Limited tells what a tenant's limits refused in the processes of this host, by the limit's name.
+	Limited(ctx context.Context, tenant string) (map[string]int64, error)
+
 	Bus(ctx context.Context) ([]controlplane.BusStatus, error)
 	TestLink(ctx context.Context, name string) (*controlplane.LinkReport, error)
 	PingBus(ctx context.Context) (*controlplane.LinkReport, error)

@@ -20,6 +20,17 @@ func (c *Client) AddTenant(ctx context.Context, n NewTenant) (*Tenant, error) {
 	return post[*Tenant](ctx, c, "/tenants", n)
 }
 
+// TenantLimits lists a tenant's limits.
+func (c *Client) TenantLimits(ctx context.Context, id string) ([]TenantLimit, error) {
+	return get[[]TenantLimit](ctx, c, path("tenants", id, "limits"), nil)
+}
+
+// SetTenantLimits changes the limits that are named, 0 to the default, and returns all.
+func (c *Client) SetTenantLimits(ctx context.Context, id string, change map[string]int) (list []TenantLimit, err error) {
+	err = c.call(ctx, http.MethodPatch, path("tenants", id, "limits"), nil, change, &list)
+	return list, err
+}
+
 // SuspendTenant closes a tenant's connections and refuses its logins and calls.
 func (c *Client) SuspendTenant(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodPost, path("tenants", id, "suspend"), nil, nil, nil)

@@ -96,7 +96,7 @@ func TestPage_schemasAreTheTypes(t *testing.T) {
 		"Set": controlplane.Set{}, "Instance": controlplane.Instance{}, "BuildInfo": controlplane.BuildInfo{}, "ReleaseRequest": controlplane.ReleaseRequest{},
 		"Release": controlplane.Release{}, "Gate": controlplane.Gate{}, "LeaseInfo": controlplane.LeaseInfo{}, "Step": controlplane.Step{}, "Plan": controlplane.Plan{}, "Pin": controlplane.Pin{}, "PinRequest": controlplane.PinRequest{}, "Canary": controlplane.Canary{}, "CanaryRequest": controlplane.CanaryRequest{},
 		"CanaryReport": controlplane.CanaryReport{}, "CanarySide": controlplane.CanarySide{}, "Traffic": controlplane.Traffic{}, "DrainRequest": controlplane.DrainRequest{}, "Deprecation": controlplane.Deprecation{},
-		"DeprecationRequest": controlplane.DeprecationRequest{}, "TenantChange": TenantChange{},
+		"DeprecationRequest": controlplane.DeprecationRequest{}, "TenantChange": TenantChange{}, "TenantLimit": TenantLimit{},
 		"BuildCheck": controlplane.BuildCheck{}, "GCRequest": controlplane.GCRequest{}, "GCBuild": controlplane.GCBuild{}, "Drain": controlplane.Drain{}, "Event": controlplane.Event{}, "LogLine": controlplane.LogLine{},
 		"Connection": controlplane.Connection{}, "Finding": controlplane.Finding{}, "LinkInfo": controlplane.LinkInfo{}, "LinkRequest": controlplane.LinkRequest{},
 		"LinkReport": controlplane.LinkReport{}, "BusStatus": controlplane.BusStatus{}, "NginxReport": controlplane.NginxReport{},

@@ -41,6 +41,8 @@ var routes = []route{
 	{method: "GET", path: "/v1/tenants/{tenant}", do: getTenant},
 	{method: "DELETE", path: "/v1/tenants/{tenant}", action: "tenant remove", do: deleteTenant},
 	{method: "PATCH", path: "/v1/tenants/{tenant}", action: "tenant set", do: patchTenant},
+	{method: "GET", path: "/v1/tenants/{tenant}/limits", do: getLimits},
+	{method: "PATCH", path: "/v1/tenants/{tenant}/limits", action: "tenant limits", do: patchLimits},
 	{method: "POST", path: "/v1/tenants/{tenant}/suspend", action: "tenant suspend", do: suspendTenant},
 	{method: "POST", path: "/v1/tenants/{tenant}/resume", action: "tenant resume", do: resumeTenant},
 	{method: "GET", path: "/v1/tenants/{tenant}/keys", do: getKeys},

@@ -24,6 +24,17 @@ type TenantChange struct {
 	KeepSeconds *int64  `json:"keep_seconds,omitempty"` // 0: for ever
 }
 
+// TenantLimit is one of a tenant's limits, and what it refused in the processes of this host since they started.
+type TenantLimit struct {
+	Limit   string `json:"limit"`
+	Value   int    `json:"value"` // in force
+	Set     bool   `json:"set"`   // else it is the default
+	Refused int64  `json:"refused"`
+	Default int    `json:"default"`
+	Max     int    `json:"max"` // the most it can be set to
+	About   string `json:"about"`
+}
+
 // NewTenant asks for a tenant. An empty name means its id.
 type NewTenant struct {
 	ID   string `json:"tenant"`

@@ -52,6 +52,7 @@ var statusOf = map[string]int{
 	codeLimit:                http.StatusUnprocessableEntity,
 	chat.CodeNGWord:          http.StatusUnprocessableEntity,
 	chat.CodeTooLarge:        http.StatusRequestEntityTooLarge,
+	chat.CodeRateLimited:     http.StatusTooManyRequests,
 	chat.CodeInternal:        http.StatusInternalServerError,
 	chat.CodeUnavailable:     http.StatusServiceUnavailable,
 	chat.CodeBusy:            http.StatusServiceUnavailable,
@@ -91,6 +92,9 @@ func told(err error) *chat.Error {
 	if errors.Is(err, chatlog.ErrGone) {
 		err = noSuchChannel()
 	}
+	if errors.Is(err, store.ErrLimit) {
+		err = chat.Errorf(codeLimit, "%v", err) // says what is how much
+	}
 	e := chat.AsError(err)
 	if e.Code == chat.CodeBadFrame { // a word for WebSocket
 		return chat.Errorf(codeBadRequest, "%s", e.Message)
@@ -125,7 +129,7 @@ func (c *call) refuse(err error) {
 	switch status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		h.Set("Retry-After", strconv.Itoa(max(1, int((e.After+time.Second-1)/time.Second))))
 	}
 	c.write(status, problem{e.Code, e.Message})

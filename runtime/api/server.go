@@ -28,6 +28,9 @@ const (
 	heavyTimeout    = 25 * time.Second // a rollback of a long list takes a few; nginx waits for 30
 )
 
+// parkTimeout is how long a request may wait for its place; what is left of requestTimeout is for the request itself.
+const parkTimeout = 5 * time.Second
+
 // requestTimeout bounds what one request may wait for the database; nginx would wait longer.
 const requestTimeout = 10 * time.Second
 
@@ -67,7 +70,7 @@ type call struct {
 	query  map[string]string // only what the route knows
 
 	matching bool   // the change is for the revision that If-Match names
-	leave    func() // the place of a heavy request, once it is answered; nil for others
+	leave    func() // the place that it has, once it is answered
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -116,8 +119,14 @@ func (s *server) handle(c *call) (a answer, err error) {
 	if err != nil {
 		return a, err
 	}
+	if c.leave, err = c.park(); err != nil {
+		return a, err
+	}
 	if c.key, err = s.chat.Key(c.ctx, c.tenant, bearer(c.r)); err != nil {
 		return a, keyError(err)
+	}
+	if err := s.chat.TakeRequest(c.tenant); err != nil {
+		return a, err
 	}
 	if err := c.find(rest); err != nil {
 		return a, err
@@ -128,12 +137,21 @@ func (s *server) handle(c *call) (a answer, err error) {
 	return c.route.do(c)
 }
 
-// heavy makes a handler wait for one of the places for those that need much memory, which tenants share fairly.
+// park waits for a place, first come first served; tenants take turns.
+func (c *call) park() (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, parkTimeout)
+	defer cancel()
+	return c.chat.Park(ctx, c.tenant)
+}
+
+// heavy makes a handler wait for one of the places for those that need much memory, which tenants share fairly. It gives up the place
+// that every request has: many that wait here must not hold up the others.
 func heavy(do func(*call) (answer, error)) func(*call) (answer, error) {
 	return func(c *call) (a answer, err error) {
 		ctx, cancel := context.WithTimeout(c.r.Context(), heavyTimeout)
 		defer cancel()
 		c.ctx = ctx
+		c.leave()
 		if c.leave, err = c.heavy.Enter(c.ctx, c.tenant); err != nil {
 			busy := &chat.Error{Code: chat.CodeBusy, Message: "too many requests about NG lists at once", Retry: true}
 			var full *limit.FullError

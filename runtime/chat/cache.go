@@ -49,6 +49,14 @@ func (c *cache[K, V]) get(ctx context.Context, key K, fn func(context.Context) (
 	}
 }
 
+// peek returns the value of key if it is remembered.
+func (c *cache[K, V]) peek(key K) (V, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, ok := c.values[key]
+	return v, ok
+}
+
 func (c *cache[K, V]) run(ctx context.Context, key K, l *load[V], fn func(context.Context) (V, error)) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dbTimeout)
 	defer cancel()

@@ -97,9 +97,8 @@ type Service struct {
 	recent   *recent
 	used     usedKeys
 	parking  *limit.Parking
-	rates    *limit.Rates[userKey]
-	lookups  *limit.Rates[userKey] // log look-ups for refused messages
-	maxText  atomic.Int64
+	rates    rates
+	own      atomic.Pointer[Limits]
 
 	mu       sync.RWMutex
 	sessions map[Session]*entry
@@ -132,8 +131,7 @@ func New(cfg Config) *Service {
 		caches:   newCaches(),
 		recent:   newRecent(maxRecent),
 		parking:  limit.NewParking(0, 0),
-		rates:    limit.NewRates[userKey](1, 1, maxUsers),
-		lookups:  limit.NewRates[userKey](5, 20, maxUsers),
+		rates:    newRates(),
 		sessions: map[Session]*entry{},
 		tenants:  map[string]*tenantSessions{},
 		flagged:  map[*entry]struct{}{},

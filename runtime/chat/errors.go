@@ -41,6 +41,8 @@ const (
 	CodeUnavailable     = "unavailable" // retry: the database is away or the state too old
 	CodeBusy            = "busy"        // retry: too much at once
 	CodeInternal        = "internal"
+
+	CodeTooManyConnections = "too_many_connections" // retry
 )
 
 // Errorf makes an Error that is not worth retrying.

@@ -209,7 +209,7 @@ func (p *process) login(token string) *client {
 	var wg sync.WaitGroup
 	wg.Go(c.serve)
 	wg.Go(c.read)
-	p.Attach(c)
+	check(p.t, p.Attach(c))
 	p.t.Cleanup(func() { ws.Close(); wg.Wait() })
 	return c
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/runtime/auth"
-	"github.com/kmsctl/kms/runtime/limit"
 	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/runtime/store"
 )
@@ -63,9 +62,9 @@ func (s *Service) Login(ctx context.Context, tenant, token string) (Identity, er
 	if names.AnyTenant(tenant) != nil || token == "" || len(token) > auth.MaxSecret {
 		return Identity{}, errBadToken()
 	}
-	leave, err := s.parking.Enter(ctx, tenant)
+	leave, err := s.Park(ctx, tenant)
 	if err != nil {
-		return Identity{}, busy(err)
+		return Identity{}, err
 	}
 	defer leave()
 	if err := s.tenantActive(ctx, tenant); err != nil {
@@ -143,9 +142,7 @@ func (s *Service) mayJoin(ctx context.Context, ch *store.Channel, user string) e
 var errNotMember = errors.New("not a member")
 
 func (s *Service) tenantActive(ctx context.Context, tenant string) error {
-	t, err := s.caches.tenants.get(ctx, tenant, func(ctx context.Context) (store.Tenant, error) {
-		return s.cfg.Store.Tenant(ctx, tenant)
-	})
+	t, err := s.readTenant(ctx, tenant)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return errBadToken() // who guesses tenants learns nothing
@@ -157,6 +154,12 @@ func (s *Service) tenantActive(ctx context.Context, tenant string) error {
 		return s.tooOld(ctx, t.MinVersion)
 	}
 	return nil
+}
+
+func (s *Service) readTenant(ctx context.Context, tenant string) (store.Tenant, error) {
+	return s.caches.tenants.get(ctx, tenant, func(ctx context.Context) (store.Tenant, error) {
+		return s.cfg.Store.Tenant(ctx, tenant)
+	})
 }
 
 // tooOld names the versions that the tenant may use.
@@ -188,15 +191,6 @@ func (s *Service) readError(doing string, err error) error {
 	}
 	s.complain.Do(func() { s.log.Warn("cannot "+doing, "error", err) })
 	return retryable(CodeUnavailable, "the service cannot reach its database")
-}
-
-func busy(err error) error {
-	e := retryable(CodeBusy, "too many logins at once")
-	var full *limit.FullError
-	if errors.As(err, &full) {
-		e.After = full.After
-	}
-	return e
 }
 
 func errBadToken() error     { return Errorf(CodeBadToken, "unknown tenant or token") }

@@ -31,8 +31,12 @@ type SayRequest struct {
 func (s *Service) Say(sess Session, r SayRequest, done func(chatlog.Receipt, error)) {
 	s.counts.received.Add(1)
 	e, err := s.entry(sess)
+	var l store.Limits
 	if err == nil {
-		err = s.checkForm(&r)
+		l, err = s.tenantLimits(e.id.Tenant)
+	}
+	if err == nil {
+		err = checkForm(&r, l.TextLength)
 	}
 	if err != nil {
 		s.answer(done, chatlog.Receipt{}, err)
@@ -43,13 +47,18 @@ func (s *Service) Say(sess Session, r SayRequest, done func(chatlog.Receipt, err
 		s.refuse(e, nil, r, Errorf(CodeNotJoined, "you have not joined channel %q", r.Channel), done)
 		return
 	}
-	if r.ID == "" || r.Retry && ledgerfault.Is(ledgerfault.NoDedup) {
-		s.sayOnce(e, ch, r, done)
+	answer := func(receipt chatlog.Receipt, err error) { s.answer(done, receipt, err) }
+	once := r.ID == "" || r.Retry && ledgerfault.Is(ledgerfault.NoDedup)
+	key := messageKey{ch.PK, e.id.User, r.ID}
+	if !once && s.recent.seen(key, answer) {
 		return
 	}
-	key := messageKey{ch.PK, e.id.User, r.ID}
-	answer := func(receipt chatlog.Receipt, err error) { s.answer(done, receipt, err) }
-	if s.recent.seen(key, answer) {
+	if err := s.takeSay(l, e, ch); err != nil { // before anything that costs
+		s.refuse(e, ch, r, err, done)
+		return
+	}
+	if once {
+		s.sayOnce(e, ch, r, done)
 		return
 	}
 	if r.Retry {
@@ -87,7 +96,7 @@ func (s *Service) sayOnce(e *entry, ch *store.Channel, r SayRequest, done func(c
 }
 
 // checkForm looks at what needs no knowledge of anybody.
-func (s *Service) checkForm(r *SayRequest) error {
+func checkForm(r *SayRequest, maxText int) error {
 	if r.ID != "" {
 		if err := names.MessageID(r.ID); err != nil {
 			return Errorf(CodeBadName, "%v", err)
@@ -96,11 +105,11 @@ func (s *Service) checkForm(r *SayRequest) error {
 	if err := names.Channel(r.Channel); err != nil {
 		return Errorf(CodeBadName, "%v", err)
 	}
-	return s.checkText(r.Text)
+	return checkText(r.Text, maxText)
 }
 
-func (s *Service) checkText(text string) error {
-	if limit := int(s.maxText.Load()); len(text) > envelope.MaxText || len(text) > limit && utf8.RuneCountInString(text) > limit {
+func checkText(text string, limit int) error {
+	if len(text) > envelope.MaxText || len(text) > limit && utf8.RuneCountInString(text) > limit {
 		return Errorf(CodeTooLarge, "a message has at most %d characters", limit)
 	}
 	if !utf8.ValidString(text) {
@@ -121,11 +130,6 @@ func (s *Service) check(e *entry, ch *store.Channel, r SayRequest) (*envelope.En
 	}
 	if !s.isIn(e, ch) { // current has just found out
 		return nil, Errorf(CodeNotJoined, "you have not joined channel %q", r.Channel)
-	}
-	if after, ok := s.rates.Take(userKey{e.id.Tenant, e.id.User}); !ok {
-		err := retryable(CodeRateLimited, "too many messages")
-		err.After = after
-		return nil, err
 	}
 	line := &envelope.Envelope{
 		Kind: envelope.Say, Tenant: ch.Tenant, Channel: ch.ID, ID: r.ID, User: e.id.User, Name: s.displayName(e),
@@ -179,8 +183,11 @@ func (s *Service) spread(line *envelope.Envelope) {
 // gets them answered with "later".
 func (s *Service) refuse(e *entry, ch *store.Channel, r SayRequest, err error, done func(chatlog.Receipt, error)) {
 	told := AsError(err)
-	looked := r.Retry && ch != nil // by Say, which had to know the channel for it
-	if r.ID != "" && !looked && !told.Retry {
+	look := !told.Retry && !(r.Retry && ch != nil) // else Say has looked, which had to know the channel for it
+	if told.Code == CodeRateLimited {
+		look = r.Retry // Say has not come to it
+	}
+	if r.ID != "" && look {
 		receipt, found, err := s.findRefused(e, ch, r)
 		if found || err != nil {
 			s.answer(done, receipt, err)
@@ -191,9 +198,7 @@ func (s *Service) refuse(e *entry, ch *store.Channel, r SayRequest, err error, d
 }
 
 func (s *Service) findRefused(e *entry, ch *store.Channel, r SayRequest) (chatlog.Receipt, bool, error) {
-	if after, ok := s.lookups.Take(userKey{e.id.Tenant, e.id.User}); !ok {
-		err := retryable(CodeRateLimited, "too many refused messages")
-		err.After = after
+	if err := s.takeLookup(e.id); err != nil {
 		return chatlog.Receipt{}, false, err
 	}
 	if ch == nil {
@@ -235,17 +240,24 @@ func (s *Service) answer(done func(chatlog.Receipt, error), receipt chatlog.Rece
 	done(chatlog.Receipt{}, told)
 }
 
-// System commits a message in the name of the game: no membership, rate limit or NG word applies. An empty id makes one; with an id
+// System commits a message in the name of the game: no membership, NG word, or limit of a user or channel applies; the tenant's does. An empty id makes one; with an id
 // a retry gets the first receipt again. user and name may be empty.
 func (s *Service) System(ctx context.Context, tenant, channel, id, user, name, text string) (chatlog.Receipt, error) {
 	if err := s.fresh(); err != nil {
 		return chatlog.Receipt{}, err
 	}
-	if err := s.checkSystem(&id, user, name, text); err != nil {
+	l, err := s.tenantLimits(tenant)
+	if err != nil {
+		return chatlog.Receipt{}, err
+	}
+	if err := checkSystem(&id, user, name, text, l.TextLength); err != nil {
 		return chatlog.Receipt{}, err
 	}
 	ch, err := s.channel(ctx, tenant, channel)
 	if err != nil {
+		return chatlog.Receipt{}, err
+	}
+	if err := s.takeMessage(l, tenant); err != nil {
 		return chatlog.Receipt{}, err
 	}
 	line := &envelope.Envelope{
@@ -271,7 +283,7 @@ func (s *Service) System(ctx context.Context, tenant, channel, id, user, name, t
 	}
 }
 
-func (s *Service) checkSystem(id *string, user, name, text string) error {
+func checkSystem(id *string, user, name, text string, maxText int) error {
 	if *id == "" {
 		*id = envelope.NewID(time.Now())
 	} else if err := names.MessageID(*id); err != nil {
@@ -287,7 +299,7 @@ func (s *Service) checkSystem(id *string, user, name, text string) error {
 			return Errorf(CodeBadName, "%v", err)
 		}
 	}
-	return s.checkText(text)
+	return checkText(text, maxText)
 }
 
 // Flush waits until every message that was taken has its answer, or ctx ends.

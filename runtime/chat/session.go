@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -55,19 +56,26 @@ type tenantSessions struct {
 }
 
 // Attach registers a logged-in session: from here on revocations and expiry reach it. Whatever changed since its Login is checked
-// before it may join or speak. The caller calls Detach when the connection has ended.
-func (s *Service) Attach(sess Session) {
+// before it may join or speak. The caller calls Detach when the connection has ended. The error is CodeTooManyConnections when the
+// tenant has as many in this process as it may have.
+func (s *Service) Attach(sess Session) error {
 	id := sess.Identity()
 	e := &entry{sess: sess, id: id, name: id.Name}
+	most := s.knownLimits(id.Tenant).Connections // its Login has just read them
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sessions[sess] = e
 	t := s.tenantLocked(e.id.Tenant)
+	if t.count >= most {
+		s.counts.limit(id.Tenant, "connections")
+		return &Error{Code: CodeTooManyConnections, Message: fmt.Sprintf("the game has %d connections already", t.count), Retry: true, After: connectAgain}
+	}
+	s.sessions[sess] = e
 	t.users[e.id.User] = append(t.users[e.id.User], e)
 	t.count++
 	t.lastSeen.Store(time.Now().UnixMilli())
 	s.expireLocked(e, id.Expires)
 	s.flagLocked(e)
+	return nil
 }
 
 // expireLocked notes when a session's token ends.

@@ -112,7 +112,7 @@ func TestSay_markedRetryIsFoundEvenOverTheRateLimit(t *testing.T) {
 	first, err := aya.say(SayRequest{Channel: "lobby", ID: id, Text: "once"})
 	check(t, err)
 	again := ben.p.login("aya-token").mustJoin("lobby")
-	ben.p.SetLimits(Limits{PerSecond: 0.001, Burst: 1})
+	ben.p.SetLimits(Limits{PerSecond: 1, Burst: 1})
 	again.mustSay("lobby", "the whole burst")
 	r, err := again.say(SayRequest{Channel: "lobby", ID: id, Text: "once", Retry: true})
 	check(t, err)

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,26 @@ type counts struct {
 	received, accepted atomic.Int64
 	mu                 sync.Mutex
 	refused, ngwords   map[string]int64
+	limited            map[string]map[string]int64 // by tenant and limit
+}
+
+// limit counts what a tenant's limit refused.
+func (c *counts) limit(tenant, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.limited == nil {
+		c.limited = map[string]map[string]int64{}
+	}
+	if c.limited[tenant] == nil {
+		c.limited[tenant] = map[string]int64{}
+	}
+	c.limited[tenant][name]++
+}
+
+func (c *counts) limitedOf(tenant string) map[string]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.limited[tenant])
 }
 
 func (c *counts) refuse(code string) {
@@ -49,6 +70,7 @@ type TenantStats struct {
 	Sessions int
 	Messages int64
 	LastSeen time.Time
+	Limited  map[string]int64 // what was refused, by the limit's name
 }
 
 // Stats returns the counts. It blocks on nothing but the service's own lock.
@@ -73,7 +95,7 @@ func (s *Service) Stats() Stats {
 		if t.count > 0 {
 			seen = time.Now()
 		}
-		st.Tenants = append(st.Tenants, TenantStats{name, t.count, t.messages.Load(), seen})
+		st.Tenants = append(st.Tenants, TenantStats{name, t.count, t.messages.Load(), seen, s.counts.limitedOf(name)})
 	}
 	return st
 }

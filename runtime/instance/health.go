@@ -73,7 +73,7 @@ func (s *server) Stats(context.Context, *pb.StatsRequest) (*pb.StatsReply, error
 	r.stats(reply.Values)
 	for _, t := range r.chat.Stats().Tenants {
 		reply.Tenants = append(reply.Tenants, &pb.TenantStats{
-			Tenant: t.Tenant, Connections: int64(t.Sessions), MessagesTotal: t.Messages, LastSeenMs: t.LastSeen.UnixMilli(),
+			Tenant: t.Tenant, Connections: int64(t.Sessions), MessagesTotal: t.Messages, LastSeenMs: t.LastSeen.UnixMilli(), LimitedTotal: t.Limited,
 		})
 	}
 	return reply, nil
@@ -92,6 +92,8 @@ func (r *running) stats(v map[string]float64) {
 	v["messages_in_total"] = float64(c.Received)
 	v["messages_total"] = float64(c.Accepted)
 	v["messages_pending"] = float64(c.Pending)
+	running, waiting := r.chat.Parked()
+	v["parked_running"], v["parked_waiting"] = float64(running), float64(waiting)
 	for code, n := range c.Refused {
 		v["refused_"+code+"_total"] = float64(n)
 	}

@@ -172,7 +172,7 @@ func links(list []*pb.Link) []bus.Link {
 
 func chatLimits(l *pb.Limits) chat.Limits {
 	return chat.Limits{
-		MaxTextChars: int(l.GetMaxTextChars()), PerSecond: float64(l.GetMessagesPerSecond()), Burst: int(l.GetBurst()),
+		MaxTextChars: int(l.GetMaxTextChars()), PerSecond: int(l.GetMessagesPerSecond()), Burst: int(l.GetBurst()),
 		LoginsParallel: int(l.GetLoginsParallel()), LoginsWaiting: int(l.GetLoginsWaiting()),
 	}
 }

@@ -100,30 +100,79 @@ func TestParking_handsTheSlotOnWhenAWaiterGivesUp(t *testing.T) {
 
 func TestRates_refusesOverTheBurstAndSaysWhenToComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := NewRates[string](10, 3, 100)
+		r, rate := NewRates[string](100), Rate{PerSecond: 10, Burst: 3}
 		for i := range 3 {
-			if _, ok := r.Take("u"); !ok {
+			if _, ok := r.Take("u", rate); !ok {
 				t.Fatalf("take %d of a burst of 3 was refused", i)
 			}
 		}
-		after, ok := r.Take("u")
+		after, ok := r.Take("u", rate)
 		if ok || after < 90*time.Millisecond || after > 100*time.Millisecond {
 			t.Fatalf("Take = %v, %v; want about 100 ms, false", after, ok)
 		}
-		if _, ok := r.Take("other"); !ok {
+		if _, ok := r.Take("other", rate); !ok {
 			t.Fatal("another key was refused")
 		}
 		time.Sleep(after + time.Millisecond)
-		if _, ok := r.Take("u"); !ok {
+		if _, ok := r.Take("u", rate); !ok {
 			t.Fatal("refused after the wait it asked for")
 		}
 	})
 }
 
+func TestRates_followsARateThatChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRates[string](100)
+		taken := func(rate Rate) (n int) {
+			for {
+				if _, ok := r.Take("u", rate); !ok {
+					return n
+				}
+				n++
+			}
+		}
+		if n := taken(Rate{PerSecond: 10, Burst: 20}); n != 20 {
+			t.Errorf("%d of a burst of 20", n)
+		}
+		time.Sleep(time.Minute) // full again
+		if n := taken(Rate{PerSecond: 1, Burst: 2}); n != 2 {
+			t.Errorf("%d of a burst that has become 2", n)
+		}
+		time.Sleep(time.Second)
+		if n := taken(Rate{PerSecond: 5, Burst: 100}); n != 1 {
+			t.Errorf("%d of the second at the old rate", n)
+		}
+		time.Sleep(time.Second)
+		if n := taken(Rate{PerSecond: 5, Burst: 100}); n != 5 {
+			t.Errorf("%d of the second at the new one", n)
+		}
+	})
+}
+
+func TestRates_reservesInTheOrderOfTheCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, rate := NewRates[string](100), Rate{PerSecond: 10, Burst: 5}
+		var waits []time.Duration
+		for range 3 {
+			waits = append(waits, r.Reserve("u", rate, 4).Round(time.Millisecond))
+		}
+		if got := fmt.Sprint(waits); got != "[0s 300ms 700ms]" {
+			t.Errorf("waits %s", got)
+		}
+		if wait := r.Reserve("other", rate, 5); wait != 0 {
+			t.Errorf("another key waits %v", wait)
+		}
+		time.Sleep(10 * time.Second)
+		if wait := r.Reserve("u", rate, 5); wait != 0 {
+			t.Errorf("waits %v once the debt is paid", wait)
+		}
+	})
+}
+
 func TestRates_staysBounded(t *testing.T) {
-	r := NewRates[int](0.001, 1, 64)
+	r := NewRates[int](64)
 	for i := range 1000 {
-		r.Take(i)
+		r.Take(i, Rate{PerSecond: 0.001, Burst: 1})
 	}
 	if n := len(r.buckets); n > 64 {
 		t.Fatalf("%d buckets, want at most 64", n)

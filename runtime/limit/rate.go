@@ -3,58 +3,89 @@ package limit
 import (
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
+
+// Rate is what a bucket holds and how fast it fills.
+type Rate struct {
+	PerSecond float64
+	Burst     int
+}
 
 // Rates is one token bucket per key, at most max of them: the fullest buckets are forgotten first, since a new one starts full too.
 // It is safe for concurrent use.
 type Rates[K comparable] struct {
 	mu      sync.Mutex
-	every   rate.Limit
-	burst   int
 	max     int
-	buckets map[K]*rate.Limiter
+	buckets map[K]*bucket
 }
 
-// NewRates makes buckets of burst tokens that refill at perSecond; max bounds how many are remembered.
-func NewRates[K comparable](perSecond float64, burst, max int) *Rates[K] {
-	return &Rates[K]{every: rate.Limit(perSecond), burst: burst, max: max, buckets: map[K]*rate.Limiter{}}
+// bucket had tokens at a moment; below zero they are owed.
+type bucket struct {
+	Rate
+	tokens float64
+	at     time.Time
 }
 
-// Set changes rate and burst for everyone; all buckets start full again.
-func (r *Rates[K]) Set(perSecond float64, burst int) {
+// NewRates makes buckets; max bounds how many are remembered.
+func NewRates[K comparable](max int) *Rates[K] {
+	return &Rates[K]{max: max, buckets: map[K]*bucket{}}
+}
+
+// Take takes one token of key's bucket, which follows rate from now on. When there is none it takes nothing and says how long until
+// there is one.
+func (r *Rates[K]) Take(key K, rate Rate) (after time.Duration, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.every, r.burst = rate.Limit(perSecond), burst
-	clear(r.buckets)
+	b := r.bucketLocked(key, rate)
+	if b.tokens < 1 {
+		return b.until(1), false
+	}
+	b.tokens--
+	return 0, true
 }
 
-// Take takes one token of key's bucket. When there is none it takes nothing and says how long until there is one.
-func (r *Rates[K]) Take(key K) (after time.Duration, ok bool) {
+// Reserve takes n tokens of key's bucket, which follows rate from now on, also if they are not there yet, and says how long until
+// they will be: callers who wait that long are served in the order of their calls, at the rate.
+func (r *Rates[K]) Reserve(key K, rate Rate, n int) (wait time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.bucketLocked(key, rate)
+	b.tokens -= float64(n)
+	return max(b.until(0), 0)
+}
+
+// bucketLocked returns key's bucket as it is now.
+func (r *Rates[K]) bucketLocked(key K, rate Rate) *bucket {
 	now := time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	b := r.buckets[key]
 	if b == nil {
 		if len(r.buckets) >= r.max {
 			r.forgetLocked(now)
 		}
-		b = rate.NewLimiter(r.every, r.burst)
+		b = &bucket{Rate: rate, tokens: float64(rate.Burst), at: now}
 		r.buckets[key] = b
+		return b
 	}
-	if b.AllowN(now, 1) {
-		return 0, true
-	}
-	missing := 1 - b.TokensAt(now)
-	return time.Duration(missing / float64(r.every) * float64(time.Second)), false
+	b.tokens, b.at = b.level(now), now
+	b.Rate, b.tokens = rate, min(b.tokens, float64(rate.Burst))
+	return b
+}
+
+// level is how many tokens there are at a moment.
+func (b *bucket) level(now time.Time) float64 {
+	return min(float64(b.Burst), b.tokens+now.Sub(b.at).Seconds()*b.PerSecond)
+}
+
+// until is how long it takes until there are n tokens.
+func (b *bucket) until(n float64) time.Duration {
+	return time.Duration((n - b.tokens) / b.PerSecond * float64(time.Second))
 }
 
 // forgetLocked frees a sixteenth of the room: full buckets, and where these do not suffice whatever comes first.
 func (r *Rates[K]) forgetLocked(now time.Time) {
 	want := r.max - r.max/16 - 1
 	for key, b := range r.buckets {
-		if b.TokensAt(now) >= float64(r.burst) {
+		if b.level(now) >= float64(b.Burst) {
 			delete(r.buckets, key)
 		}
 	}

@@ -28,12 +28,16 @@ type Channel struct {
 	CreatedAt                       time.Time
 }
 
-// CreateChannel adds a channel: ErrExists when a live one has the id. Kind defaults to guild, History to log, Name to the id.
+// CreateChannel adds a channel: ErrExists when a live one has the id, ErrLimit beyond the tenant's limit (which several processes
+// that make them in the same second may exceed). Kind defaults to guild, History to log, Name to the id.
 func (s *Store) CreateChannel(ctx context.Context, c Channel) (Channel, error) {
 	c.Kind, c.History, c.Name = orElse(c.Kind, KindGuild), orElse(c.History, HistoryLog), orElse(c.Name, c.ID)
 	c.Epoch, c.Head, c.First = newEpoch(), 0, 1
 	err := firstError(names.Channel(c.ID), names.Display(c.Name), oneOf("channel kind", c.Kind, KindWorld, KindGuild, KindDirect),
 		oneOf("channel history", c.History, HistoryLog, HistoryNone))
+	if err == nil {
+		err = s.channelFits(ctx, c.Tenant, c.ID)
+	}
 	if err == nil {
 		err = s.Write(ctx, func(tx *Tx) error { return tx.createChannel(&c) })
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/kmsctl/kms/runtime/names"
 )
 
-// AddMember puts a user into a channel. Doing so again changes nothing.
+// AddMember puts a user into a channel. Doing so again changes nothing. Beyond the tenant's limit it is ErrLimit.
 func (s *Store) AddMember(ctx context.Context, tenant, channel, user string) error {
 	err := names.User(user)
 	if err == nil {
@@ -20,6 +20,9 @@ func (s *Store) AddMember(ctx context.Context, tenant, channel, user string) err
 				c.PK, user, tenant)
 			if IsDuplicate(err) {
 				return nil
+			}
+			if err == nil {
+				err = tx.membersFit(c)
 			}
 			if err != nil {
 				return err

@@ -23,6 +23,8 @@ type Store struct {
 	url    string
 	log    *slog.Logger
 	engine engine
+
+	channels channelCounts
 }
 
 // engine is what SQLite and MySQL do differently beyond SQL text.

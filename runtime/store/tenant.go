@@ -20,6 +20,7 @@ type Tenant struct {
 	ID, Name, State string
 	CreatedAt       time.Time
 	MinVersion      string // older versions refuse the tenant; empty: all serve it
+	Limits          Limits
 }
 
 // The bounds of a retention. A message that was removed is forgotten with its id, and who sends it again says it again: the lower
@@ -76,13 +77,14 @@ func (s *Store) Tenants(ctx context.Context) ([]Tenant, error) {
 	return list, nil
 }
 
-const tenantColumns = `id, name, state, created_at, COALESCE(min_version, '')`
+const tenantColumns = `id, name, state, created_at, COALESCE(min_version, ''), limits`
 
 func scanTenant(row scanner) (Tenant, error) {
 	var t Tenant
 	var created int64
-	err := row.Scan(&t.ID, &t.Name, &t.State, &created, &t.MinVersion)
-	t.CreatedAt = fromMS(created)
+	var limits string
+	err := row.Scan(&t.ID, &t.Name, &t.State, &created, &t.MinVersion, &limits)
+	t.CreatedAt, t.Limits = fromMS(created), parseLimits(limits)
 	return t, err
 }
 

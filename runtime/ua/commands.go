@@ -33,7 +33,9 @@ func (c *session) login(cmd *Command) bool {
 		return c.refuseLogin(cmd, chat.AsError(err))
 	}
 	c.identity = identity
-	c.srv.svc.Attach(c)
+	if err := c.srv.svc.Attach(c); err != nil {
+		return c.refuseLogin(cmd, chat.AsError(err))
+	}
 	deprecation := c.srv.svc.Deprecation(ctx)
 	c.srv.counters.logins.Add(1)
 	c.mu.Lock()

@@ -92,8 +92,8 @@ const maxCloseCodes = 64
 
 // counters only grow; they are read one by one.
 type counters struct {
-	accepted, logins, loginErrors                     atomic.Int64
-	frames, badFrames, refused, says, drained, kicked atomic.Int64
+	accepted, logins, loginErrors                            atomic.Int64
+	frames, badFrames, refused, says, drained, kicked, paced atomic.Int64
 
 	mu     sync.Mutex
 	closed map[int]int64 // close code -> connections
@@ -134,6 +134,7 @@ func (s *Server) Stats() map[string]float64 {
 		"says_total":          float64(c.says.Load()),
 		"drain_notices_total": float64(c.drained.Load()),
 		"kicks_total":         float64(c.kicked.Load()),
+		"paced_total":         float64(c.paced.Load()),
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

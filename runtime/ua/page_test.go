@@ -18,7 +18,7 @@ func TestPages_tellEveryCode(t *testing.T) {
 		chat.CodeBadFrame, chat.CodeTooLarge, chat.CodeBadName, chat.CodeNotLoggedIn, chat.CodeBadToken, chat.CodeTokenExpired,
 		chat.CodeTenantSuspended, chat.CodeNoSuchChannel, chat.CodeNotMember, chat.CodeNotJoined, chat.CodeMuted, chat.CodeRateLimited,
 		chat.CodeNGWord, chat.CodeUnavailable, chat.CodeBusy, chat.CodeInternal,
-		ua.CodeUnknownCommand, ua.CodeAlreadyLoggedIn, ua.CodeTooManyChannels,
+		ua.CodeUnknownCommand, ua.CodeAlreadyLoggedIn, ua.CodeTooManyChannels, chat.CodeTooManyConnections,
 	}
 	// A word of each row, so that codes that trade places are noticed. What is not here no version closes with.
 	closeCodes := map[int]string{

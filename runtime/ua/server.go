@@ -26,7 +26,8 @@ type Service interface {
 	Hub() *hub.Hub
 	Login(ctx context.Context, tenant, token string) (chat.Identity, error)
 	Deprecation(ctx context.Context) store.Deprecation
-	Attach(chat.Session)
+	Attach(chat.Session) error
+	Pace(tenant string, commands int) time.Duration
 	Detach(chat.Session)
 	Join(ctx context.Context, s chat.Session, channel string, from *hub.Position, ack func(hub.Joined) []byte) error
 	Leave(s chat.Session, channel string) error

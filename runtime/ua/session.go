@@ -52,14 +52,33 @@ func (c *session) run() {
 			return
 		}
 		c.srv.counters.frames.Add(1)
-		if !c.frame(frame) {
+		commands, ok := c.frame(frame)
+		if !ok {
 			c.waitClosed()
 			c.gone()
 			return
 		}
+		c.pace(commands)
 	}
 	c.grown = false
 	go c.run() // enter has counted the session in wg, and gone ends that
+}
+
+// pace waits before the next frame is read while the tenant's clients send more than is read of them: what comes meanwhile waits in
+// the sockets, and each connection has its turn.
+func (c *session) pace(commands int) {
+	wait := c.srv.svc.Pace(c.tenant, commands)
+	if wait <= 0 {
+		return
+	}
+	c.srv.counters.paced.Add(1)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.conn.Done():
+	case <-c.srv.ctx.Done():
+	}
 }
 
 // waitClosed reads on without looking, so that a client that is still sending gets to see the close frame and not a reset.
@@ -84,14 +103,14 @@ func (c *session) gone() {
 	}
 }
 
-// frame handles one frame and reports whether to go on reading.
-func (c *session) frame(data []byte) bool {
+// frame handles one frame, counts its commands and reports whether to go on reading.
+func (c *session) frame(data []byte) (n int, ok bool) {
 	if c.isEnding() {
-		return false
+		return 0, false
 	}
 	commands, err := c.srv.proto.Decode(data)
 	if err != nil {
-		return c.refuseFrame(err)
+		return 1, c.refuseFrame(err)
 	}
 	sense := true
 	for i := range commands {
@@ -100,14 +119,14 @@ func (c *session) frame(data []byte) bool {
 			sense = false
 		}
 		if !c.command(cmd) {
-			return false
+			return 0, false
 		}
 	}
 	if sense {
 		c.bad = 0
-		return true
+		return len(commands), true
 	}
-	return c.countBad()
+	return len(commands), c.countBad()
 }
 
 // refuseFrame answers a frame of which nothing can be used. Before login the first one ends the session.

@@ -337,10 +337,12 @@ func TestSession_revocationEndsIt(t *testing.T) {
 // eager tells each session of a deprecation as soon as it is attached, before its welcome has gone out.
 type eager struct{ *chat.Service }
 
-func (e eager) Attach(s chat.Session) {
-	e.Service.Attach(s)
-	s.Deprecated(store.Deprecation{Notice: "old"})
-	s.Deprecated(store.Deprecation{Notice: "older"})
+func (e eager) Attach(s chat.Session) error {
+	defer func() {
+		s.Deprecated(store.Deprecation{Notice: "old"})
+		s.Deprecated(store.Deprecation{Notice: "older"})
+	}()
+	return e.Service.Attach(s)
 }
 
 func TestLogin_welcomeTellsWhatCameMeanwhile(t *testing.T) {

@@ -21,7 +21,7 @@ func main() {
 	instance.Main(instance.Build{
 		Version:   version,
 		Label:     label,
-		SchemaMin: 1,
+		SchemaMin: 2, // tenants.limits
 		SchemaMax: store.Schema,
 		Protocol:  func() ua.Protocol { return protocol{} },
 		API:       func(p instance.APIParts) http.Handler { return api.Handler(p.Chat, p.Store, p.Version, p.Logger) },

@@ -44,6 +44,7 @@ type Backend struct {
 	LogsFunc        func(context.Context, controlplane.LogQuery, func(controlplane.LogLine) error) error
 	ConnectionsFunc func(context.Context, controlplane.Connection) ([]controlplane.Connection, error)
 	KickFunc        func(context.Context, controlplane.Connection, string) (int, error)
+	LimitedFunc     func(ctx context.Context, tenant string) (map[string]int64, error)
 	BusFunc         func(context.Context) ([]controlplane.BusStatus, error)
 	TestLinkFunc    func(context.Context, string) (*controlplane.LinkReport, error)
 	PingBusFunc     func(context.Context) (*controlplane.LinkReport, error)
@@ -257,6 +258,13 @@ func (b *Backend) Kick(ctx context.Context, f controlplane.Connection, reason st
 		return 0, nil
 	}
 	return b.KickFunc(ctx, f, reason)
+}
+
+func (b *Backend) Limited(ctx context.Context, tenant string) (map[string]int64, error) {
+	if b.LimitedFunc == nil {
+		return nil, nil
+	}
+	return b.LimitedFunc(ctx, tenant)
 }
 
 func (b *Backend) Bus(ctx context.Context) ([]controlplane.BusStatus, error) {

@@ -869,6 +869,7 @@ type TenantStats struct {
 	Connections   int64                  `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
 	MessagesTotal int64                  `protobuf:"varint,3,opt,name=messages_total,json=messagesTotal,proto3" json:"messages_total,omitempty"`
 	LastSeenMs    int64                  `protobuf:"varint,4,opt,name=last_seen_ms,json=lastSeenMs,proto3" json:"last_seen_ms,omitempty"`
+	LimitedTotal  map[string]int64       `protobuf:"bytes,5,rep,name=limited_total,json=limitedTotal,proto3" json:"limited_total,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // what the tenant's limits refused, by the limit's name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -929,6 +930,13 @@ func (x *TenantStats) GetLastSeenMs() int64 {
 		return x.LastSeenMs
 	}
 	return 0
+}
+
+func (x *TenantStats) GetLimitedTotal() map[string]int64 {
+	if x != nil {
+		return x.LimitedTotal
+	}
+	return nil
 }
 
 type ConnectionsRequest struct {
@@ -1691,13 +1699,17 @@ const file_kms_proto_rawDesc = "" +
 	"\atenants\x18\x03 \x03(\v2\x1a.kms.plugin.v1.TenantStatsR\atenants\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x90\x01\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xa4\x02\n" +
 	"\vTenantStats\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12 \n" +
 	"\vconnections\x18\x02 \x01(\x03R\vconnections\x12%\n" +
 	"\x0emessages_total\x18\x03 \x01(\x03R\rmessagesTotal\x12 \n" +
 	"\flast_seen_ms\x18\x04 \x01(\x03R\n" +
-	"lastSeenMs\"p\n" +
+	"lastSeenMs\x12Q\n" +
+	"\rlimited_total\x18\x05 \x03(\v2,.kms.plugin.v1.TenantStats.LimitedTotalEntryR\flimitedTotal\x1a?\n" +
+	"\x11LimitedTotalEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"p\n" +
 	"\x12ConnectionsRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x18\n" +
@@ -1776,7 +1788,7 @@ func file_kms_proto_rawDescGZIP() []byte {
 	return file_kms_proto_rawDescData
 }
 
-var file_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_kms_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_kms_proto_goTypes = []any{
 	(*IdentifyRequest)(nil),    // 0: kms.plugin.v1.IdentifyRequest
 	(*IdentifyReply)(nil),      // 1: kms.plugin.v1.IdentifyReply
@@ -1805,6 +1817,7 @@ var file_kms_proto_goTypes = []any{
 	(*StopRequest)(nil),        // 24: kms.plugin.v1.StopRequest
 	(*StopReply)(nil),          // 25: kms.plugin.v1.StopReply
 	nil,                        // 26: kms.plugin.v1.StatsReply.ValuesEntry
+	nil,                        // 27: kms.plugin.v1.TenantStats.LimitedTotalEntry
 }
 var file_kms_proto_depIdxs = []int32{
 	4,  // 0: kms.plugin.v1.ConfigureRequest.links:type_name -> kms.plugin.v1.Link
@@ -1814,33 +1827,34 @@ var file_kms_proto_depIdxs = []int32{
 	10, // 4: kms.plugin.v1.HealthReply.checks:type_name -> kms.plugin.v1.Check
 	26, // 5: kms.plugin.v1.StatsReply.values:type_name -> kms.plugin.v1.StatsReply.ValuesEntry
 	13, // 6: kms.plugin.v1.StatsReply.tenants:type_name -> kms.plugin.v1.TenantStats
-	0,  // 7: kms.plugin.v1.Instance.Identify:input_type -> kms.plugin.v1.IdentifyRequest
-	2,  // 8: kms.plugin.v1.Instance.Configure:input_type -> kms.plugin.v1.ConfigureRequest
-	6,  // 9: kms.plugin.v1.Instance.Reload:input_type -> kms.plugin.v1.ReloadRequest
-	8,  // 10: kms.plugin.v1.Instance.Health:input_type -> kms.plugin.v1.HealthRequest
-	11, // 11: kms.plugin.v1.Instance.Stats:input_type -> kms.plugin.v1.StatsRequest
-	14, // 12: kms.plugin.v1.Instance.Connections:input_type -> kms.plugin.v1.ConnectionsRequest
-	16, // 13: kms.plugin.v1.Instance.Kick:input_type -> kms.plugin.v1.KickRequest
-	18, // 14: kms.plugin.v1.Instance.Drain:input_type -> kms.plugin.v1.DrainRequest
-	20, // 15: kms.plugin.v1.Instance.CancelDrain:input_type -> kms.plugin.v1.CancelDrainRequest
-	22, // 16: kms.plugin.v1.Instance.Profile:input_type -> kms.plugin.v1.ProfileRequest
-	24, // 17: kms.plugin.v1.Instance.Stop:input_type -> kms.plugin.v1.StopRequest
-	1,  // 18: kms.plugin.v1.Instance.Identify:output_type -> kms.plugin.v1.IdentifyReply
-	3,  // 19: kms.plugin.v1.Instance.Configure:output_type -> kms.plugin.v1.ConfigureReply
-	7,  // 20: kms.plugin.v1.Instance.Reload:output_type -> kms.plugin.v1.ReloadReply
-	9,  // 21: kms.plugin.v1.Instance.Health:output_type -> kms.plugin.v1.HealthReply
-	12, // 22: kms.plugin.v1.Instance.Stats:output_type -> kms.plugin.v1.StatsReply
-	15, // 23: kms.plugin.v1.Instance.Connections:output_type -> kms.plugin.v1.Connection
-	17, // 24: kms.plugin.v1.Instance.Kick:output_type -> kms.plugin.v1.KickReply
-	19, // 25: kms.plugin.v1.Instance.Drain:output_type -> kms.plugin.v1.DrainReply
-	21, // 26: kms.plugin.v1.Instance.CancelDrain:output_type -> kms.plugin.v1.CancelDrainReply
-	23, // 27: kms.plugin.v1.Instance.Profile:output_type -> kms.plugin.v1.ProfileChunk
-	25, // 28: kms.plugin.v1.Instance.Stop:output_type -> kms.plugin.v1.StopReply
-	18, // [18:29] is the sub-list for method output_type
-	7,  // [7:18] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	27, // 7: kms.plugin.v1.TenantStats.limited_total:type_name -> kms.plugin.v1.TenantStats.LimitedTotalEntry
+	0,  // 8: kms.plugin.v1.Instance.Identify:input_type -> kms.plugin.v1.IdentifyRequest
+	2,  // 9: kms.plugin.v1.Instance.Configure:input_type -> kms.plugin.v1.ConfigureRequest
+	6,  // 10: kms.plugin.v1.Instance.Reload:input_type -> kms.plugin.v1.ReloadRequest
+	8,  // 11: kms.plugin.v1.Instance.Health:input_type -> kms.plugin.v1.HealthRequest
+	11, // 12: kms.plugin.v1.Instance.Stats:input_type -> kms.plugin.v1.StatsRequest
+	14, // 13: kms.plugin.v1.Instance.Connections:input_type -> kms.plugin.v1.ConnectionsRequest
+	16, // 14: kms.plugin.v1.Instance.Kick:input_type -> kms.plugin.v1.KickRequest
+	18, // 15: kms.plugin.v1.Instance.Drain:input_type -> kms.plugin.v1.DrainRequest
+	20, // 16: kms.plugin.v1.Instance.CancelDrain:input_type -> kms.plugin.v1.CancelDrainRequest
+	22, // 17: kms.plugin.v1.Instance.Profile:input_type -> kms.plugin.v1.ProfileRequest
+	24, // 18: kms.plugin.v1.Instance.Stop:input_type -> kms.plugin.v1.StopRequest
+	1,  // 19: kms.plugin.v1.Instance.Identify:output_type -> kms.plugin.v1.IdentifyReply
+	3,  // 20: kms.plugin.v1.Instance.Configure:output_type -> kms.plugin.v1.ConfigureReply
+	7,  // 21: kms.plugin.v1.Instance.Reload:output_type -> kms.plugin.v1.ReloadReply
+	9,  // 22: kms.plugin.v1.Instance.Health:output_type -> kms.plugin.v1.HealthReply
+	12, // 23: kms.plugin.v1.Instance.Stats:output_type -> kms.plugin.v1.StatsReply
+	15, // 24: kms.plugin.v1.Instance.Connections:output_type -> kms.plugin.v1.Connection
+	17, // 25: kms.plugin.v1.Instance.Kick:output_type -> kms.plugin.v1.KickReply
+	19, // 26: kms.plugin.v1.Instance.Drain:output_type -> kms.plugin.v1.DrainReply
+	21, // 27: kms.plugin.v1.Instance.CancelDrain:output_type -> kms.plugin.v1.CancelDrainReply
+	23, // 28: kms.plugin.v1.Instance.Profile:output_type -> kms.plugin.v1.ProfileChunk
+	25, // 29: kms.plugin.v1.Instance.Stop:output_type -> kms.plugin.v1.StopReply
+	19, // [19:30] is the sub-list for method output_type
+	8,  // [8:19] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_kms_proto_init() }
@@ -1854,7 +1868,7 @@ func file_kms_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kms_proto_rawDesc), len(file_kms_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
