@@ -8,9 +8,6 @@ import (
 	"github.com/kmsctl/kms/controlplane/config"
 )
 
-// maxLog is where the control plane's log begins anew; the one before is kept as controlplane.log.1.
-const maxLog = 64 << 20
-
 // daemonLogger writes the control plane's log to its file, which `kmsctl logs --role controlplane` shows, and to stderr: from
 // warnings on where a person looks at a terminal, all of it for systemd's journal. Without a file stderr is enough: the daemon
 // itself says what is wrong with its home.
@@ -33,11 +30,6 @@ func (c *cli) daemonLogger(cfg *config.Config) (log *slog.Logger, done func()) {
 func openLog(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
-	}
-	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, err
-		}
 	}
 	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 }

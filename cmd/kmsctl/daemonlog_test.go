@@ -31,12 +31,4 @@ func TestDaemonLogger_fileAndScreen(t *testing.T) {
 	if strings.Count(screen.String(), "adopted") != 1 {
 		t.Errorf("a terminal shows more than warnings: %s", screen.String())
 	}
-	if err := os.Truncate(path, maxLog+1); err != nil {
-		t.Fatal(err)
-	}
-	_, done := c.daemonLogger(cfg)
-	done()
-	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
-		t.Errorf("a log past its bound goes on: %v, %v", info, err)
-	}
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/supervise"
 	"github.com/kmsctl/kms/runtime/store"
@@ -93,7 +95,10 @@ func (d *Daemon) storeArtifact(artifact io.Reader) (digest string, size int64, e
 	defer os.Remove(temp.Name())
 	defer temp.Close()
 	hash := sha256.New()
-	if size, err = io.Copy(io.MultiWriter(temp, hash), artifact); err != nil {
+	if size, err = io.Copy(io.MultiWriter(temp, hash), artifact); errors.Is(err, unix.ENOSPC) {
+		return "", 0, controlplane.Errorf(controlplane.Failed, "cannot store the build: the disk of %s is full", d.home.Artifacts()).
+			WithHint("kmsctl build gc makes room; df -h %s", d.home.Artifacts())
+	} else if err != nil {
 		return "", 0, fmt.Errorf("cannot store the build: %v", err)
 	}
 	digest = hex.EncodeToString(hash.Sum(nil))

@@ -71,6 +71,7 @@ type Daemon struct {
 
 	nginxMu sync.Mutex   // one change of nginx at a time
 	noticed time.Time    // when the notices were last asked for; the watch's own
+	rotated time.Time    // when the logs were last looked after; the watch's own
 	linkMu  sync.Mutex   // one change of a slot at a time, made of what is known when it begins
 	damaged sync.Map     // digests of files that a verification found to be other bytes
 	storing sync.RWMutex // held for writing while builds are collected
@@ -325,6 +326,7 @@ func (d *Daemon) watch() {
 		d.pollAll()
 		d.tend(time.Now())
 		d.noticeSoon(time.Now())
+		d.rotateSoon(time.Now())
 	}
 }
 

@@ -292,14 +292,13 @@ func (in *instance) crashed(storeAway bool) (wait time.Duration, loop bool) {
 	if loop && storeAway {
 		wait, loop = retryAway, false
 	}
-	if loop {
-		in.state = controlplane.InstanceFailed
-		in.problem = "crashes again and again: " + in.problem
-	}
+	problem := in.problem
 	in.mu.Unlock()
 	if loop {
 		tail, _ := supervise.TailLog(in.d.home.Log(in.version, in.set, in.role), 5)
-		in.event("failed, it crashes again and again: " + strings.Join(tail, "; "))
+		why := "crashes again and again, and stays down: " + problem + "; its last log lines: " + strings.Join(tail, "; ")
+		in.become(controlplane.InstanceFailed, why)
+		in.event("failed: it " + why)
 	}
 	return wait, loop
 }

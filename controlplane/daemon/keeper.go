@@ -183,6 +183,21 @@ func (k *keeper) pid() int {
 	return 0
 }
 
+// awaitBack waits until the program runs and serves.
+func (k *keeper) awaitBack(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for k.current() == nil {
+		select {
+		case <-ctx.Done():
+			return controlplane.Errorf(controlplane.Unhealthy, "%s is down, and not back within %s: %s", k.name, within, k.component("").Detail).
+				WithHint("kmsctl logs --role %s", k.name)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
 func (k *keeper) component(address string) controlplane.Component {
 	k.mu.Lock()
 	defer k.mu.Unlock()

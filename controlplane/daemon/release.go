@@ -278,12 +278,16 @@ func (f *flight) wantBuild(ctx context.Context) error {
 
 // swapBack undoes a swap whose gate failed, and lets the new set go.
 func (f *flight) swapBack(ctx context.Context) error {
-	return f.step("swap back", func() (string, error) {
-		if err := f.d.routeBack(ctx, f.record); err != nil {
-			return "", err
-		}
-		return "", f.discard(ctx)
-	})
+	return f.step("swap back", func() (string, error) { return "", f.goBack(ctx) })
+}
+
+// goBack lets the new set go also when not all could be undone, unless somebody is still led to it.
+func (f *flight) goBack(ctx context.Context) error {
+	err := f.d.routeBack(ctx, f.record)
+	if err != nil && f.new != nil && f.d.place(f.new).held() {
+		return err
+	}
+	return errors.Join(err, f.discard(ctx))
 }
 
 // discard stops a set that did not pass its gate; one that was warm before is warm again.

@@ -284,13 +284,11 @@ func (d *Daemon) routeBack(ctx context.Context, f hostdb.Flight) error {
 		delete(d.routes, version)
 		d.mu.Unlock()
 	}
-	if err == nil {
-		_, err = d.applyNginx(ctx)
-	}
 	if err != nil {
 		return err
 	}
-	return d.router.Remove(version)
+	_, err = d.applyNginx(ctx) // one that refuses its configuration mostly never took the name in
+	return errors.Join(err, d.router.Remove(version))
 }
 
 // serveAgain leads a version's slot back to a set, which is started again when it runs no more.
@@ -307,9 +305,20 @@ func (d *Daemon) serveAgain(ctx context.Context, before hostdb.Route) error {
 	return err
 }
 
-// applyNginx tells nginx the names there are, when they changed, and returns once every new worker knows them.
+// nginxBackWithin is what a release waits for an nginx that died.
+const nginxBackWithin = 10 * time.Second
+
+// applyNginx tells nginx the names there are, when they changed, and returns once every new worker knows them. One that dies meanwhile
+// is waited for.
 func (d *Daemon) applyNginx(ctx context.Context) (string, error) {
+	before := d.nginxMaster()
 	report, err := d.NginxApply(ctx)
+	if d.nginxProc != nil && (before == 0 || d.nginxMaster() != before) {
+		if err := d.nginxProc.awaitBack(ctx, nginxBackWithin); err != nil {
+			return "", err
+		}
+		report, err = d.NginxApply(ctx)
+	}
 	if err != nil {
 		return "", err
 	}

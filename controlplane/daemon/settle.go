@@ -91,9 +91,7 @@ func (f *flight) finish(ctx context.Context) error {
 func (f *flight) undo(ctx context.Context) error {
 	err := f.step("undo", func() (string, error) {
 		if f.swapped() {
-			if err := f.d.routeBack(f.d.ctx, f.record); err != nil {
-				return "", err
-			}
+			return "", f.goBack(f.d.ctx)
 		}
 		return "", f.discard(f.d.ctx)
 	})

@@ -222,16 +222,45 @@ type outage struct{ begin, end func() }
 
 // wire is a port before MySQL that can be cut, or hang.
 type wire struct {
+	t       *testing.T
+	to      string
+	address string
+
 	mu    sync.Mutex
-	to    string
 	l     net.Listener
 	conns []net.Conn
 	hangs bool
 }
 
-func (w *wire) serve() {
+func newWire(t *testing.T, to string) *wire {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{t: t, to: to, address: l.Addr().String(), l: l}
+	go w.serve(l)
+	t.Cleanup(func() { w.l.Close(); w.cut(false) })
+	return w
+}
+
+// goAway refuses connections, comeBack takes them again.
+func (w *wire) goAway() {
+	w.l.Close()
+	w.cut(false)
+}
+
+func (w *wire) comeBack() {
+	l, err := net.Listen("tcp", w.address)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.l = l
+	go w.serve(l)
+}
+
+func (w *wire) serve(l net.Listener) {
 	for {
-		c, err := w.l.Accept()
+		c, err := l.Accept()
 		if err != nil {
 			return
 		}
@@ -289,38 +318,19 @@ func TestRollback_withoutTheDatabase(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := &wire{to: u.Host, l: l}
-			address := l.Addr().String()
-			go w.serve()
-			defer func() { w.l.Close(); w.cut(false) }()
+			w := newWire(t, u.Host)
 			direct := *u
-			u.Host = address
+			u.Host = w.address
 			r := newRig(t, u.String())
 			r.store.Close()
 			if r.store, err = store.Open(t.Context(), direct.String(), store.Options{}); err != nil {
 				t.Fatal(err)
 			}
-			rollBackAlone(t, r, outage{
-				begin: func() {
-					if !hangs {
-						w.l.Close()
-					}
-					w.cut(hangs)
-				},
-				end: func() {
-					if !hangs {
-						if w.l, err = net.Listen("tcp", address); err != nil {
-							t.Fatal(err)
-						}
-						go w.serve()
-					}
-					w.cut(false)
-				},
-			}, true)
+			away := outage{begin: w.goAway, end: w.comeBack}
+			if hangs {
+				away = outage{begin: func() { w.cut(true) }, end: func() { w.cut(false) }}
+			}
+			rollBackAlone(t, r, away, true)
 		})
 	}
 }

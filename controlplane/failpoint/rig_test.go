@@ -53,6 +53,7 @@ type rig struct {
 	env    []string
 	store  *store.Store
 	client *api.Client
+	wrap   []string // what runs the control plane, when it is not to be run as it is
 	cmd    *exec.Cmd
 	ended  chan struct{}
 	builds int
@@ -60,6 +61,12 @@ type rig struct {
 }
 
 func newRig(t *testing.T, url string) *rig {
+	t.Helper()
+	return newRigIn(t, url, func(string) []string { return nil })
+}
+
+// newRigIn has the control plane run by what wrap returns for a home.
+func newRigIn(t *testing.T, url string, wrap func(home string) []string) *rig {
 	t.Helper()
 	testkit.Need(t, "nginx")
 	dir := testkit.ShortDir(t)
@@ -73,6 +80,7 @@ func newRig(t *testing.T, url string) *rig {
 	} else {
 		r.env = append(r.env, "KMS_STORE="+url)
 	}
+	r.wrap = wrap(home)
 	t.Cleanup(r.close)
 	r.start()
 	var err error
@@ -90,7 +98,8 @@ func (r *rig) launch(env ...string) {
 		r.t.Fatal(err)
 	}
 	defer log.Close()
-	r.cmd = exec.Command(filepath.Join(programs, "kmsctl"), "server")
+	argv := append(slices.Clone(r.wrap), filepath.Join(programs, "kmsctl"), "server")
+	r.cmd = exec.Command(argv[0], argv[1:]...)
 	r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = append(slices.Clone(r.env), env...), log, log
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)

@@ -78,6 +78,10 @@ func (i *instance) Configure(_ context.Context, r *pb.ConfigureRequest) (*pb.Con
 		json.NewEncoder(w).Encode(who)
 	})}
 	go i.server.Serve(l)
+	if os.Getenv("FAKE_FLOODS") != "" {
+		go flood(os.Stdout)
+		go flood(os.Stderr)
+	}
 	return &pb.ConfigureReply{}, nil
 }
 
@@ -97,7 +101,18 @@ func (i *instance) CancelDrain(context.Context, *pb.CancelDrainRequest) (*pb.Can
 	return &pb.CancelDrainReply{}, nil
 }
 
+// flood prints 40 MiB.
+func flood(to *os.File) {
+	line := []byte(strings.Repeat("all work and no play makes a dull build ", 25) + "\n")
+	for range 40 << 20 / len(line) {
+		to.Write(line)
+	}
+}
+
 func (i *instance) Stop(context.Context, *pb.StopRequest) (*pb.StopReply, error) {
+	if os.Getenv("FAKE_STUBBORN") != "" {
+		select {}
+	}
 	if i.server != nil {
 		i.server.Close()
 		os.Remove(i.config.GetSocket())
