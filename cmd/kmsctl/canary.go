@@ -50,16 +50,25 @@ func (c *cli) startCanary(ctx context.Context, k *api.Client, r controlplane.Can
 }
 
 func newCanaryShow(c *cli) *cobra.Command {
-	return &cobra.Command{
+	var maxErrors string
+	cmd := &cobra.Command{
 		Use:   "show VERSION",
 		Short: "Hold a canary against the build beside it",
 		Long: `Show puts both builds side by side. Requests, their errors and how long they took, WebSockets and refused handshakes are
 what nginx saw since the canary began, without pinned tenants; the rest is what the processes counted since they started. CLOSED lists
-close codes: 1012 is ours when clients are asked to move, 1006 an end without a close frame.`,
+close codes: 1012 is ours when clients are asked to move, 1006 an end without a close frame.
+
+With --max-errors the exit code is 7 when the canary crashed, is not well, or has an error rate above that share and above the other
+build's.`,
 		Example: `  kmsctl canary show 2.0
+  kmsctl canary show 2.0 --max-errors 1%
   kmsctl canary show 2.0 -o json`,
 		Args: args(1, 1),
 		RunE: c.with(func(ctx context.Context, k *api.Client, args []string) error {
+			most, err := share(maxErrors)
+			if err != nil {
+				return err
+			}
 			r, err := k.Canary(ctx, args[0])
 			if err != nil {
 				return err
@@ -70,10 +79,44 @@ close codes: 1012 is ours when clients are asked to move, 1006 an end without a 
 					c.say("nginx's log reaches back to %s only", stamp(r.From))
 				}
 			}
-			return c.print(canaryTable(r))
+			if err := c.print(canaryTable(r)); err != nil || maxErrors == "" {
+				return err
+			}
+			return canaryVerdict(r, most)
 		}),
 		ValidArgsFunction: c.names(false, canaryNames),
 	}
+	cmd.Flags().StringVar(&maxErrors, "max-errors", "", "exit with 7 above this error rate, as 1%")
+	return cmd
+}
+
+// share reads an error rate, as 0.5%, from 0 to 1; an empty one is 0.
+func share(text string) (float64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+	if err != nil || !(percent >= 0 && percent <= 100) {
+		return 0, controlplane.Errorf(controlplane.Usage, "bad --max-errors %q: want a share of 0%% to 100%%", text)
+	}
+	return percent / 100, nil
+}
+
+// canaryVerdict is an error when the canary is worse than it may be and than the build beside it is.
+func canaryVerdict(r *controlplane.CanaryReport, most float64) error {
+	var why string
+	switch rate := r.New.Traffic.ErrorRate(); {
+	case rate > most && rate > r.Stable.Traffic.ErrorRate():
+		why = fmt.Sprintf("fails %.2f%% of what it is asked, the build beside it %.2f%%", 100*rate, 100*r.Stable.Traffic.ErrorRate())
+	case r.New.Restarts > 0:
+		why = "crashed"
+	case !r.New.Healthy:
+		why = "is not well"
+	default:
+		return nil
+	}
+	return controlplane.Errorf(controlplane.Unhealthy, "the canary of %s %s", r.Canary.Version, why).
+		WithHint("kmsctl canary withdraw %s", r.Canary.Version)
 }
 
 func canaryTable(r *controlplane.CanaryReport) table {
