@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Conn is one client's WebSocket connection. One goroutine reads; anybody may send. Nothing runs for an idle connection
-// but that reader.
+// Conn is one client's WebSocket connection. One goroutine at a time reads; anybody may send. Nothing runs for an idle connection
+// whose reader asks to be called Later.
 type Conn struct {
 	Owner any // the session; the hub never looks at it. Set it before the first Subscribe.
 
@@ -23,6 +24,7 @@ type Conn struct {
 	ws      *websocket.Conn
 	nc      transport
 	sock    *socket                  // nc, or nil where that is none: then the drainer writes everything
+	in      *bufio.Reader            // what was read off nc and not yet looked at
 	message *bytes.Buffer            // of the last Read, from messages
 	done    chan struct{}            // closed together with nc
 	slot    int                      // in hub.conns, under hub.connsMu
@@ -123,6 +125,13 @@ func (c *Conn) Read() ([]byte, error) {
 			return p, nil
 		}
 	}
+}
+
+// Later has f called, in a goroutine of its own, as soon as there is something to Read, be it the end; then the reading is left to f.
+// It returns false, and calls nothing, if there is something already, or if nobody could tell: then the caller reads on.
+func (c *Conn) Later(f func()) bool {
+	c.releaseMessage()
+	return c.sock != nil && c.in.Buffered() == 0 && c.sock.readLater(f)
 }
 
 // Binary reports whether the last message read was binary.

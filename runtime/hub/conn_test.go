@@ -297,14 +297,40 @@ func fileConn(t *testing.T, fd int) net.Conn {
 	return nc
 }
 
-func TestConn_idleHoldsOneGoroutine(t *testing.T) {
+func TestConn_idleHoldsNoGoroutine(t *testing.T) {
 	h := testHub(t, Options{})
 	path, conns := testServer(t, h, UpgradeOptions{})
 	connectTo(t, path, conns)
 	before := runtime.NumGoroutine()
-	const n = 50
-	for range n {
-		connectTo(t, path, conns).join(h, "u", nil)
+	var clients []*client
+	for range 2 * maxSpare {
+		c := connectTo(t, path, conns)
+		c.join(h, "u", nil)
+		clients = append(clients, c)
 	}
-	eventually(t, "one goroutine a connection", func() bool { return runtime.NumGoroutine() <= before+n })
+	for range 2 {
+		for _, c := range clients { // all at a time, so that readers are made for all
+			c.ws.WriteMessage(websocket.TextMessage, []byte("echo x"))
+		}
+		for _, c := range clients {
+			c.expect("echo x")
+		}
+		eventually(t, "no goroutine but spare readers", func() bool { return runtime.NumGoroutine() <= before+maxSpare })
+	}
+}
+
+// Messages that come together are all read before the reader asks to be called later, and what comes at the same moment is not missed.
+func TestLater_missesNothing(t *testing.T) {
+	c := connect(t, testHub(t, Options{}))
+	frame := append([]byte{0x81, 0x80 | 6, 0, 0, 0, 0}, "echo x"...)
+	const n = 2000
+	go func() {
+		for range n / 4 {
+			c.ws.NetConn().Write(bytes.Repeat(frame, 3)) // three at once, and one after that
+			c.ws.NetConn().Write(frame)
+		}
+	}()
+	for range n {
+		c.expect("echo x")
+	}
 }

@@ -8,7 +8,6 @@ package hub
 import (
 	"context"
 	"log/slog"
-	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -135,9 +134,8 @@ type Hub struct {
 
 	reads chan struct{} // bounds log reads in flight
 
-	pollerOnce sync.Once
-	poller     *poller // nil before the first socket
-	pollerErr  error
+	pollerMu sync.Mutex
+	poller   *poller // nil before the first socket
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -189,10 +187,7 @@ func (h *Hub) Close() {
 		c.kill()
 	}
 	h.work.close()
-	h.pollerOnce.Do(func() { h.pollerErr = net.ErrClosed })
-	if h.poller != nil {
-		h.poller.close()
-	}
+	h.endPoller()
 	h.tasks.Wait()
 }
 

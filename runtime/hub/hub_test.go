@@ -174,23 +174,30 @@ func serve(t testing.TB, h *Hub, ln net.Listener, o UpgradeOptions) chan *Conn {
 		if err != nil {
 			return
 		}
-		readers.Go(func() { readAll(c) }) // before anybody knows of c: counting must not race with the wait below
+		readers.Add(1) // before anybody knows of c: counting must not race with the wait below
 		conns <- c
+		if read := func() { readAll(c, readers.Done) }; !c.Later(read) {
+			go read()
+		}
 	})}
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close(); h.Close(); readers.Wait() })
 	return conns
 }
 
-// readAll echoes what begins with "echo ".
-func readAll(c *Conn) {
+// readAll echoes what begins with "echo ", and holds no goroutine while nothing comes.
+func readAll(c *Conn, done func()) {
 	for {
 		p, err := c.Read()
 		if err != nil {
+			done()
 			return
 		}
 		if bytes.HasPrefix(p, []byte("echo ")) {
 			c.Send(AppendText(nil, p))
+		}
+		if c.Later(func() { readAll(c, done) }) {
+			return
 		}
 	}
 }

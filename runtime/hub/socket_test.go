@@ -107,6 +107,29 @@ func TestSocket_closeEndsWhoWaits(t *testing.T) {
 	}
 }
 
+func TestSocket_readLaterTellsOnce(t *testing.T) {
+	s, far := testSocket(t)
+	called := make(chan error, 9)
+	f := func() { called <- nil }
+	if !s.readLater(f) {
+		t.Fatal("there is nothing to read, and it does not wait")
+	}
+	must(t, second(syscall.Write(far, []byte("one"))))
+	must(t, within(t, called))
+	if s.readLater(f) {
+		t.Fatal("there is something to read, and it waits")
+	}
+	must(t, second(s.Read(make([]byte, 9))))
+	if !s.readLater(f) {
+		t.Fatal("there is nothing more to read, and it does not wait")
+	}
+	must(t, s.Close())
+	must(t, within(t, called))
+	if s.readLater(f) || len(called) > 0 {
+		t.Error("a closed socket calls somebody")
+	}
+}
+
 func TestSocket_readDeadlineEndsReading(t *testing.T) {
 	s, _ := testSocket(t)
 	done := inBackground(func() error { return second(s.Read(make([]byte, 1))) })

@@ -34,7 +34,6 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, o UpgradeOptions) 
 	}
 	hj := &hijacker{ResponseWriter: w, hub: h}
 	up := websocket.Upgrader{
-		ReadBufferSize:  readBuffer,
 		WriteBufferSize: writeBuffer,
 		WriteBufferPool: &writeBuffers,
 		CheckOrigin:     func(*http.Request) bool { return true }, // a token in the first frame, no cookie to borrow
@@ -71,11 +70,15 @@ func (hj *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if hj.conn, err = newConn(hj.hub, nc); err != nil {
 		return nil, nil, err
 	}
+	if rw.Reader.Buffered() == 0 { // else gorilla refuses: nobody may speak before the answer
+		rw = bufio.NewReadWriter(hj.conn.in, rw.Writer) // gorilla takes its reader from here
+	}
 	return &line{hj.conn}, rw, nil
 }
 
 func newConn(h *Hub, nc net.Conn) (*Conn, error) {
 	c := &Conn{hub: h, nc: nc, done: make(chan struct{}), slot: -1}
+	c.in = bufio.NewReaderSize(&line{c}, readBuffer)
 	now := h.clock.Load()
 	c.heard.Store(now)
 	c.pinged = now

@@ -24,7 +24,6 @@ func (c *session) login(cmd *Command) bool {
 		c.refuse(cmd, chat.Errorf(CodeAlreadyLoggedIn, "this connection is logged in already"))
 		return true
 	}
-	c.grown = true
 	c.conn.CloseAt(time.Time{}, 0, "") // from here on the login has its own deadline
 	ctx, cancel := context.WithTimeout(c.srv.ctx, c.srv.opts.LoginDeadline)
 	defer cancel()
@@ -82,7 +81,6 @@ func (c *session) join(cmd *Command) bool {
 
 // subscribe joins. The channel was remembered before, so that a Removed that comes at once finds it.
 func (c *session) subscribe(cmd *Command) {
-	c.grown = true
 	ctx, cancel := context.WithTimeout(c.srv.ctx, requestTimeout)
 	defer cancel()
 	err := c.srv.svc.Join(ctx, c, cmd.Channel, cmd.From, func(j hub.Joined) []byte {

@@ -2,8 +2,9 @@
 // commands through a version's Protocol, gives them to the chat service and sends what comes back. Everything that the
 // versions share is here; a version brings its Protocol and nothing else.
 //
-// A session has one goroutine, its reader. What the service and the hub send goes through the hub's connection, so nothing
-// here waits for a client. A Server also answers for the plugin contract: connections, kick, drain, counters.
+// A session has one reader, which holds a goroutine only while there is something to read. What the service and the hub send goes
+// through the hub's connection, so nothing here waits for a client. A Server also answers for the plugin contract: connections,
+// kick, drain, counters.
 package ua
 
 import (

@@ -133,7 +133,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, tenant string) {
 		conn.Close(hub.CloseRestart, "the server is stopping")
 		return
 	}
-	go c.run() // enter has counted it in wg
+	c.start()
 }
 
 func (s *Server) isClosed() bool {

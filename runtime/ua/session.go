@@ -12,7 +12,7 @@ import (
 	"github.com/kmsctl/kms/runtime/store"
 )
 
-// session is one connection. Its reader goroutine owns what stands before mu; it writes identity before it attaches the
+// session is one connection. Its reader owns what stands before mu; it writes identity before it attaches the
 // session to the service, and nobody reads it earlier.
 type session struct {
 	srv      *Server
@@ -22,8 +22,8 @@ type session struct {
 	remote   string
 	since    time.Time
 	identity chat.Identity
-	bad      int  // frames in a row that made no sense
-	grown    bool // the reader's stack is larger than reading needs
+	bad      int    // frames in a row that made no sense
+	again    func() // run
 
 	mu       sync.Mutex
 	calm     sync.Cond // on mu: inFlight fell
@@ -41,10 +41,18 @@ type end struct {
 	reason string
 }
 
-// run reads until the connection ends. The database makes a goroutine's stack grow to some 16 KiB, which it would keep while the
-// client is idle: whoever has asked it leaves the reading to a new goroutine, whose stack is small.
+// start begins the reading. enter has counted the session in wg, and gone ends that.
+func (c *session) start() {
+	c.again = c.run
+	if !c.conn.Later(c.again) {
+		go c.run()
+	}
+}
+
+// run reads until the connection ends or there is nothing more for now: an idle session has no goroutine, nor a stack that the
+// database has made grow.
 func (c *session) run() {
-	for !c.grown {
+	for {
 		frame, err := c.conn.Read()
 		if err != nil {
 			c.srv.counters.countClose(err)
@@ -59,9 +67,10 @@ func (c *session) run() {
 			return
 		}
 		c.pace(commands)
+		if c.conn.Later(c.again) {
+			return
+		}
 	}
-	c.grown = false
-	go c.run() // enter has counted the session in wg, and gone ends that
 }
 
 // pace waits before the next frame is read while the tenant's clients send more than is read of them: what comes meanwhile waits in
