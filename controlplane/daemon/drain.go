@@ -187,6 +187,7 @@ func (d *Daemon) watchDrain(s *set) {
 func (d *Daemon) tend(now time.Time) {
 	d.endPlaces(now)
 	for _, s := range d.allSets() {
+		d.clockSetBack(s, now)
 		d.mu.Lock()
 		h, held := s.Set, d.placeLocked(s).held()
 		busy := d.restoring || s.ending || d.beginning[h.ID]
@@ -201,6 +202,32 @@ func (d *Daemon) tend(now time.Time) {
 			d.watchDrain(s)
 		}
 	}
+}
+
+// clockSetBack corrects times of a set that lie too far ahead: a drain would never be seen to end, and a warm set stay for as long
+// as the clock was set back.
+func (d *Daemon) clockSetBack(s *set, now time.Time) {
+	d.mu.Lock()
+	h := s.Set
+	d.mu.Unlock()
+	warmest := now.Add(d.cfg.Duration("warm"))
+	if !h.DrainingSince.After(now) && !h.WarmUntil.After(warmest) {
+		return
+	}
+	d.log.Warn("the clock was set back", "set", h.ID, "draining since", h.DrainingSince)
+	d.logError("correct a set's times", d.updateSet(s, func(h *hostdb.Set) {
+		if back := h.DrainingSince.Sub(now); back > 0 {
+			h.DrainingSince = now
+			if l := h.Leaving; l != nil && !l.Deadline.IsZero() {
+				moved := *l
+				moved.Since, moved.Deadline = now, l.Deadline.Add(-back)
+				h.Leaving = &moved
+			}
+		}
+		if h.WarmUntil.After(warmest) {
+			h.WarmUntil = warmest
+		}
+	}))
 }
 
 // tendLeft moves a set along that nobody is led to.

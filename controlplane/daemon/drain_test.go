@@ -144,3 +144,32 @@ func TestDrain_isToldAgain(t *testing.T) {
 		v.ws.Close()
 	}
 }
+
+// TestDrain_slowsDownWhileTheNewBuildFails: a build may be up and turn everybody away.
+func TestDrain_slowsDownWhileTheNewBuildFails(t *testing.T) {
+	h := newHost(t, "drain.rate", "20")
+	h.up()
+	token := h.game("dragon")
+	old := h.version("2.0").Sets[0].ID
+	visitors := []*visitor{}
+	for range 3 {
+		visitors = append(visitors, h.visit("dragon", token, ""))
+	}
+	h.deploy(h.otherBuild("f").Digest)
+	if d := h.drainOf(old); d.Pace != 20 || d.Why != "" {
+		t.Errorf("a drain to a build that is well: %+v", d)
+	}
+	testkit.Eventually(t, 20*time.Second, "the drain slows down", func() bool {
+		for range 5 { // more than a tenth of what it is asked
+			h.tryVisit("dragon", "of nobody, 0123456789", "").ws.Close()
+		}
+		d := h.drainOf(old)
+		return d.Rate == 20 && d.Pace == 2 && strings.Contains(d.Why, "fails more than a tenth")
+	})
+	testkit.Eventually(t, 20*time.Second, "and goes on as before once nobody is turned away any more", func() bool {
+		return h.drainOf(old).Pace == 20
+	})
+	for _, v := range visitors {
+		v.ws.Close()
+	}
+}

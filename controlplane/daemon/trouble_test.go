@@ -29,6 +29,8 @@ func TestTrouble_onOneHost(t *testing.T) {
 		{"a missing file is uploaded again", testMissingFile},
 		{"a set that no slot leads to is drained", testTend},
 		{"a restore keeps releases away", testRestoreAlone},
+		{"a clock set back holds up no set", testClockSetBack},
+		{"a build out of descriptors says so", testNoDescriptors},
 		{"routing goes back to what it was", testRouteBack},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -166,6 +168,60 @@ func testTend(t *testing.T, h *host) {
 	testkit.Eventually(t, 10*time.Second, "it is drained", func() bool { return h.d.stateOf(s) == controlplane.SetWarm })
 	if v := h.version("2.0"); v.Sets[0].ID == s.ID || !v.Healthy {
 		t.Errorf("the version suffered: %+v", v)
+	}
+}
+
+// testClockSetBack: what was written before lies in the future then.
+func testClockSetBack(t *testing.T, h *host) {
+	before := h.version("2.0").Sets[0]
+	h.deploy(h.otherBuild("clock").Digest)
+	s := h.d.setByID(before.ID)
+	day := time.Now().Add(24 * time.Hour)
+	if err := h.d.updateSet(s, func(h *hostdb.Set) {
+		h.State, h.DrainingSince, h.WarmUntil = controlplane.SetDraining, day, day.Add(time.Minute)
+		h.Leaving = &hostdb.Leaving{Since: day, Deadline: day.Add(time.Minute)}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, "its drain ends", func() bool { return h.d.stateOf(s) == controlplane.SetWarm })
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	if most := time.Now().Add(h.config.Duration("warm")); s.WarmUntil.After(most) || s.Leaving.Deadline.After(most) {
+		t.Errorf("it is warm until %s, its deadline was %s", s.WarmUntil, s.Leaving.Deadline)
+	}
+}
+
+// testNoDescriptors: a build that leaks them, or has more clients than it may open files.
+func testNoDescriptors(t *testing.T, h *host) {
+	script := "#!/bin/sh\nulimit -n 80\nexec " + filepath.Join(builds, "kms-2.0") + ` "$@"` + "\n"
+	b, err := h.client.AddBuild(t.Context(), strings.NewReader(script), int64(len(script)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := h.version("2.0").Build
+	h.deploy(b.Digest)
+	ua := h.version("2.0").Sets[0].Instances[0]
+	for range 100 { // the backlog holds those for which there is no descriptor
+		c, err := net.Dial("unix", ua.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	testkit.Eventually(t, 10*time.Second, "status and doctor tell of it", func() bool {
+		v := h.version("2.0")
+		found, err := h.client.Doctor(t.Context())
+		told := false
+		for _, f := range found {
+			told = told || f.Check == "version 2.0" && f.Level == "error" && strings.Contains(f.Message, "80 is the limit")
+		}
+		return err == nil && told && !v.Healthy && strings.Contains(v.Sets[0].Instances[0].Problem, "80 is the limit")
+	})
+	if r := h.release(controlplane.ReleaseRequest{Kind: controlplane.KindRollback, Version: "2.0"}); r.State != controlplane.ReleaseDone {
+		t.Errorf("rollback: %+v", r.Error)
+	}
+	if v := h.version("2.0"); v.Build != before || !v.Healthy {
+		t.Errorf("after the rollback: %+v", v)
 	}
 }
 

@@ -42,6 +42,7 @@ type entry struct {
 	expires time.Time        // guarded by Service.mu: a token may be put again with another end
 	name    string           // guarded by Service.mu: a user may be renamed
 	ended   bool             // guarded by Service.mu: End was called, nothing is accepted any more
+	moving  bool             // guarded by Service.mu: it was asked to make way for another connection
 
 	// Each change that may concern the session raises needed. It speaks and joins only while verified has caught up.
 	needed, verified atomic.Uint64
@@ -51,13 +52,14 @@ type entry struct {
 type tenantSessions struct {
 	users    map[string][]*entry
 	count    int
+	moving   int // of count
 	messages atomic.Int64
 	lastSeen atomic.Int64 // Unix milliseconds
 }
 
 // Attach registers a logged-in session: from here on revocations and expiry reach it. Whatever changed since its Login is checked
 // before it may join or speak. The caller calls Detach when the connection has ended. The error is CodeTooManyConnections when the
-// tenant has as many in this process as it may have.
+// tenant has as many in this process as it may have, those that move not counted.
 func (s *Service) Attach(sess Session) error {
 	id := sess.Identity()
 	e := &entry{sess: sess, id: id, name: id.Name}
@@ -65,7 +67,7 @@ func (s *Service) Attach(sess Session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.tenantLocked(e.id.Tenant)
-	if t.count >= most {
+	if t.count-t.moving >= most {
 		s.counts.limit(id.Tenant, "connections")
 		return &Error{Code: CodeTooManyConnections, Message: fmt.Sprintf("the game has %d connections already", t.count), Retry: true, After: connectAgain}
 	}
@@ -76,6 +78,28 @@ func (s *Service) Attach(sess Session) error {
 	s.expireLocked(e, id.Expires)
 	s.flagLocked(e)
 	return nil
+}
+
+// Moving says that a session was asked to move, so that the connection which takes its place is not one too many; or that it may stay
+// after all.
+func (s *Service) Moving(sess Session, moving bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.sessions[sess]; e != nil {
+		s.movingLocked(e, moving)
+	}
+}
+
+func (s *Service) movingLocked(e *entry, moving bool) {
+	if e.moving == moving {
+		return
+	}
+	e.moving = moving
+	if moving {
+		s.tenants[e.id.Tenant].moving++
+	} else {
+		s.tenants[e.id.Tenant].moving--
+	}
 }
 
 // expireLocked notes when a session's token ends.
@@ -97,6 +121,7 @@ func (s *Service) Detach(sess Session) {
 	}
 	delete(s.sessions, sess)
 	delete(s.flagged, e)
+	s.movingLocked(e, false)
 	t := s.tenants[e.id.Tenant]
 	t.count--
 	t.lastSeen.Store(time.Now().UnixMilli())

@@ -29,6 +29,7 @@ func (s *server) Health(context.Context, *pb.HealthRequest) (*pb.HealthReply, er
 		{Name: "store", Ok: stale < staleStore, Detail: read},
 		{Name: "changes", Ok: stale < staleChanges, Detail: read},
 		r.listenCheck(),
+		filesCheck(),
 		r.busCheck(),
 	}}
 	for _, c := range reply.Checks {
@@ -49,6 +50,18 @@ func (r *running) listenCheck() *pb.Check {
 		c.Ok, c.Detail = false, "the socket takes no connections any more"
 	}
 	return c
+}
+
+// filesCheck opens one: at its limit a process takes no client and opens no database any more.
+func filesCheck() *pb.Check {
+	f, err := os.Open(os.DevNull)
+	if err == nil {
+		f.Close()
+		return &pb.Check{Name: "files", Ok: true}
+	}
+	var limit syscall.Rlimit
+	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) // cannot fail
+	return &pb.Check{Name: "files", Detail: fmt.Sprintf("no file or connection can be opened, %d is the limit: %v", limit.Cur, err)}
 }
 
 func (r *running) busCheck() *pb.Check {

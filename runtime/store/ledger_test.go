@@ -95,6 +95,28 @@ func TestLease_oneHolderUntilExpiry(t *testing.T) {
 	})
 }
 
+// TestLease_endsAlthoughTheClockWasSetBack, without ending at once: its holder may live.
+func TestLease_endsAlthoughTheClockWasSetBack(t *testing.T) {
+	forEachStore(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		const lease = "release/1.0"
+		ahead := claimOf(lease, "n1/a", "deploy")
+		ahead.TTL = 24 * time.Hour
+		must(t, s.AcquireLease(ctx, ahead))
+		next := claimOf(lease, "n2/a", "rollback")
+		next.TTL = time.Second
+		var held *LeaseHeldError
+		if err := s.AcquireLease(ctx, next); !errors.As(err, &held) || held.Lease.Holder != "n1/a" {
+			t.Errorf("the holder may live: %v", err)
+		}
+		for began := time.Now(); s.AcquireLease(ctx, next) != nil; time.Sleep(50 * time.Millisecond) {
+			if time.Since(began) > 10*time.Second {
+				t.Fatal("a dead holder has it for a day")
+			}
+		}
+	})
+}
+
 // TestLease_anOwnersHolders: a control plane that comes back gets its lease at once, and what its dead predecessor still sends
 // does not end it. Another of the same name is another owner.
 func TestLease_anOwnersHolders(t *testing.T) {

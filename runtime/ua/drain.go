@@ -281,12 +281,15 @@ func jitter(interval time.Duration) time.Duration {
 // setTold marks a logged-in session as told to move, or not; it reports whether that changed.
 func (c *session) setTold(told bool) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.attached || c.ending != nil || c.told == told || isDone(c.conn) {
-		return false
+	same := !c.attached || c.ending != nil || c.told == told || isDone(c.conn)
+	if !same {
+		c.told = told
 	}
-	c.told = told
-	return true
+	c.mu.Unlock()
+	if !same {
+		c.srv.svc.Moving(c, told)
+	}
+	return !same
 }
 
 func isDone(conn *hub.Conn) bool {

@@ -141,3 +141,30 @@ func TestDrain_onceLeavesLateComersAlone(t *testing.T) {
 	late.Send("ping")
 	expect(t, late, "pong")
 }
+
+// TestDrain_whoMovesDoesNotCount: a move has two connections for a moment, also where both are of one process.
+func TestDrain_whoMovesDoesNotCount(t *testing.T) {
+	w := uatest.Start(t, &words{seamless: true}, ua.Options{})
+	old := login(t, w)
+	if err := w.Store.SetTenantLimits(t.Context(), uatest.Tenant, map[string]int{"connections": 1}); err != nil {
+		t.Fatal(err)
+	}
+	full := func() bool {
+		c := w.Dial(t)
+		c.Send("login " + uatest.Token("aki"))
+		frame := c.Next()
+		if frame == "welcome" {
+			t.Cleanup(c.Close)
+		}
+		return frame != "welcome"
+	}
+	testkit.Eventually(t, uatest.Patience, "the limit is in force", full)
+	w.Server.Drain(ua.DrainOptions{Message: "bye", Once: true})
+	expect(t, old, "moving bye")
+	if full() {
+		t.Error("there is no room for a client that moves")
+	}
+	if !full() {
+		t.Error("there is room for another")
+	}
+}

@@ -29,6 +29,7 @@ type Service interface {
 	Attach(chat.Session) error
 	Pace(tenant string, commands int) time.Duration
 	Detach(chat.Session)
+	Moving(s chat.Session, moving bool)
 	Join(ctx context.Context, s chat.Session, channel string, from *hub.Position, ack func(hub.Joined) []byte) error
 	Leave(s chat.Session, channel string) error
 	Say(s chat.Session, r chat.SayRequest, done func(chatlog.Receipt, error))
