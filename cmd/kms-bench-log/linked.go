@@ -8,16 +8,17 @@ import (
 
 const linkedGoal = 30 * time.Millisecond
 
-// linked measures a message from a user of one UA to a user of another, each on its own of two linked IRC servers.
-func (b *bench) linked(ctx context.Context) error {
+// linkedHere measures a message from a user of one UA to a user of another, each on its own of two linked IRC servers. quick says
+// whether the route between the servers acknowledges at once.
+func (b *bench) linkedHere(ctx context.Context, quick bool) error {
 	h, err := newHost(ctx, b.builds, "sqlite", 2*b.senders, b.senders)
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.linkedOn(ctx, h), h.close())
+	return errors.Join(b.linkedOn(ctx, h, quick), h.close())
 }
 
-func (b *bench) linkedOn(ctx context.Context, h *host) error {
+func (b *bench) linkedOn(ctx context.Context, h *host, quick bool) error {
 	here, there, err := h.startPair(ctx, nil)
 	if err != nil {
 		return err
@@ -53,7 +54,7 @@ func (b *bench) linkedOn(ctx context.Context, h *host) error {
 	p99 := at(0.99, got.times)
 	return b.tell(figure{
 		Name: "linked_p99", Value: millis(p99), Unit: "ms", Goal: "<= 30 at 1000/s", OK: p99 <= linkedGoal && len(got.times) > 0,
-		Details: map[string]any{"p50_ms": millis(at(0.5, got.times)), "messages": len(got.times), "read_from_log": healed},
+		Details: map[string]any{"p50_ms": millis(at(0.5, got.times)), "messages": len(got.times), "read_from_log": healed, "quickack": quick},
 	})
 }
 
