@@ -14,7 +14,7 @@ import (
 func newIRC(c *cli) *cobra.Command {
 	return group("irc", "Look after the bus: the IRC network between UA and API servers", `  kmsctl irc status
   kmsctl irc ping
-  kmsctl irc link list`, newIRCStatus(c), newIRCPing(c), newIRCLink(c))
+  kmsctl irc link list`, newIRCStatus(c), newIRCPing(c), newIRCLink(c), newIRCConfig(c))
 }
 
 func newIRCStatus(c *cli) *cobra.Command {

@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,7 +22,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kmsctl/kms/runtime/bus"
-	"github.com/kmsctl/kms/runtime/envelope"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
 
@@ -32,13 +30,19 @@ var kinds = []string{bus.InspIRCd, bus.NgIRCd}
 // startServer runs a server from what Render and Command give, until the test ends or kill is called.
 func startServer(t *testing.T, kind string, o ServerOptions) (kill func()) {
 	t.Helper()
-	program := testkit.Need(t, kind)
 	o.Dir = testkit.ShortDir(t)
 	text, err := Render(kind, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf := filepath.Join(o.Dir, kind+".conf")
+	return runServer(t, kind, text, o.Listen)
+}
+
+// runServer runs a server on a configuration.
+func runServer(t *testing.T, kind string, text []byte, listen string) (kill func()) {
+	t.Helper()
+	program := testkit.Need(t, kind)
+	conf := filepath.Join(testkit.ShortDir(t), kind+".conf")
 	if err := os.WriteFile(conf, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +70,7 @@ func startServer(t *testing.T, kind string, o ServerOptions) (kill func()) {
 		}
 	})
 	testkit.Eventually(t, 10*time.Second, kind+" listens", func() bool {
-		c, err := net.Dial("tcp", o.Listen)
+		c, err := net.Dial("tcp", listen)
 		if err != nil {
 			return false
 		}
@@ -194,45 +198,6 @@ func certificate(t *testing.T) (string, TLS) {
 		t.Fatal(err)
 	}
 	return string(cert), files
-}
-
-// Two linked servers, a process on each: what one publishes the other hears, and a dead server's processes are gone.
-func TestGeneratedServers_link(t *testing.T) {
-	for _, kind := range kinds {
-		t.Run(kind, func(t *testing.T) {
-			name := []string{"irc1.kms.internal", "irc2.kms.internal"}
-			listen, link := []string{loopback(t), loopback(t)}, []string{loopback(t), loopback(t)}
-			var kill func()
-			for i := range 2 {
-				kill = startServer(t, kind, ServerOptions{
-					Name: name[i], Listen: listen[i], Password: "secret", LinkListen: link[i], LinkPassword: "between&servers",
-					Peers: []Peer{{Name: name[1-i], Address: link[1-i], Connect: i == 0}},
-				})
-			}
-			here := testLink(t, kind, "secret", listen[0])
-			there := here
-			there.Servers = listen[1:]
-			var heard atomic.Int64
-			gone := make(chan string, 1)
-			a := bus.Open(bus.Config{Link: here, Nick: "a", Gone: func(nick string) { gone <- nick }})
-			defer a.Close()
-			b := bus.Open(bus.Config{Link: there, Nick: "b", Receive: func(*envelope.Envelope) { heard.Add(1) }})
-			defer b.Close()
-			testkit.Eventually(t, 30*time.Second, "a line crosses the link", func() bool {
-				a.Publish(&envelope.Envelope{Kind: envelope.Change})
-				return heard.Load() > 0
-			})
-			kill()
-			select {
-			case nick := <-gone:
-				if nick != "b" {
-					t.Errorf("%q is gone, want b", nick)
-				}
-			case <-time.After(10 * time.Second):
-				t.Error("nobody tells that b is gone")
-			}
-		})
-	}
 }
 
 func TestRender_refusesWhatWouldBreakOut(t *testing.T) {

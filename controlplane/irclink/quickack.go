@@ -4,5 +4,5 @@ package irclink
 // Neither kind of server turns Nagle's algorithm off: a short write on a link between servers waits until the one before is
 // acknowledged, which kernels delay by 40 ms when they take it for a full segment. No setting of the servers helps, a route does.
 func QuickAck(ip string) string {
-	return "ip route replace $(ip -o route get " + ip + " | sed 's/ from :://; s/ uid .*//; s/ pref .*//; s/\\\\.*//') quickack 1"
+	return "ip route replace $(ip route get " + ip + " | head -1 | sed 's/ from :://; s/ uid .*//; s/ pref .*//') quickack 1"
 }
