@@ -41,6 +41,7 @@ var statusOf = map[string]int{
 	codeNotFound:             http.StatusNotFound,
 	codeNoSuchVersion:        http.StatusNotFound,
 	chat.CodeNoSuchChannel:   http.StatusNotFound,
+	chat.CodeNoSuchMessage:   http.StatusNotFound,
 	codeMethodNotAllowed:     http.StatusMethodNotAllowed,
 	codeChannelDiffers:       http.StatusConflict,
 	codeTokenTaken:           http.StatusConflict,

@@ -43,18 +43,56 @@ func postMessage(c *call) (answer, error) {
 	if strings.TrimSpace(in.Text) == "" {
 		return answer{}, badRequest("the field \"text\" is missing or empty")
 	}
-	r, err := c.post(in)
+	r, err := c.settled(func() (chatlog.Receipt, error) {
+		return c.chat.System(c.ctx, c.tenant, c.path["channel"], in.ID, in.User, in.Name, in.Text)
+	})
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{http.StatusCreated, posted{r.ID, r.Epoch, r.Seq, r.At, r.Seq > 0}}, nil
+	return answer{http.StatusCreated, postedOf(r)}, nil
 }
 
-// post commits a message. For up to a second after a channel was deleted and made anew this process may know the old one only:
-// then the message waits for the new one.
-func (c *call) post(in newMessage) (chatlog.Receipt, error) {
+func postedOf(r chatlog.Receipt) posted { return posted{r.ID, r.Epoch, r.Seq, r.At, r.Seq > 0} }
+
+// changed is the body of patchMessage. The id is the edit's own.
+type changed struct {
+	Text string `json:"text"`
+	ID   string `json:"id"`
+}
+
+func patchMessage(c *call) (answer, error) {
+	var in changed
+	if err := c.read(&in); err != nil {
+		return answer{}, err
+	}
+	if strings.TrimSpace(in.Text) == "" {
+		return answer{}, badRequest("the field \"text\" is missing or empty")
+	}
+	r, err := c.settled(func() (chatlog.Receipt, error) {
+		return c.chat.Edit(c.ctx, c.tenant, c.path["channel"], in.ID, c.path["message"], in.Text)
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(postedOf(r))
+}
+
+// deleteMessage takes no id: a repetition finds nothing any more.
+func deleteMessage(c *call) (answer, error) {
+	r, err := c.settled(func() (chatlog.Receipt, error) {
+		return c.chat.Delete(c.ctx, c.tenant, c.path["channel"], "", c.path["message"])
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return ok(postedOf(r))
+}
+
+// settled does something to a channel. For up to a second after a channel was deleted and made anew this process may know the old one only:
+// then it waits for the new one.
+func (c *call) settled(do func() (chatlog.Receipt, error)) (chatlog.Receipt, error) {
 	for pause := 5 * time.Millisecond; ; pause *= 2 {
-		r, err := c.chat.System(c.ctx, c.tenant, c.path["channel"], in.ID, in.User, in.Name, in.Text)
+		r, err := do()
 		if err == nil || chat.AsError(err).Code != chat.CodeNoSuchChannel || pause > time.Second {
 			return r, err
 		}
@@ -79,6 +117,7 @@ type message struct {
 	Text    string   `json:"text,omitempty"`
 	Target  string   `json:"target,omitempty"`
 	Shadow  bool     `json:"shadow,omitempty"`
+	Edited  bool     `json:"edited,omitempty"`
 	Flagged []string `json:"flagged,omitempty"`
 	At      int64    `json:"at"`
 }
@@ -89,7 +128,7 @@ func messageOf(e *envelope.Envelope) message {
 	if !e.Logged() {
 		return message{Seq: e.Seq, ID: e.ID, Kind: unknownKind, At: e.At}
 	}
-	return message{e.Seq, e.ID, e.Kind, e.User, e.Name, e.Text, e.Target, e.Shadow, e.Flags, e.At}
+	return message{e.Seq, e.ID, e.Kind, e.User, e.Name, e.Text, e.Target, e.Shadow, e.Edited != "", e.Flags, e.At}
 }
 
 // logPage is a page of a channel's log, in seq order. Next, which only a search for flagged messages has, is where to go on.

@@ -14,7 +14,7 @@ import (
 // route is one call of the API. The table below is all there is, and docs/api.md is held against it.
 type route struct {
 	method string
-	path   string // below /api/{version}/{tenant}/; {user}, {channel} and {list} stand for names
+	path   string // below /api/{version}/{tenant}/; {user}, {channel}, {message} and {list} stand for names
 	query  []string
 	do     func(*call) (answer, error)
 }
@@ -32,6 +32,8 @@ var routes = []route{
 	{"DELETE", "channels/{channel}/members/{user}", nil, deleteMember},
 	{"GET", "channels/{channel}/messages", []string{"after", "before", "flagged", "limit", "newest"}, getMessages},
 	{"POST", "channels/{channel}/messages", nil, postMessage},
+	{"PATCH", "channels/{channel}/messages/{message}", nil, patchMessage},
+	{"DELETE", "channels/{channel}/messages/{message}", nil, deleteMessage},
 	{"GET", "ngwords", []string{"after", "limit", "revision"}, heavy(getNGList)},
 	{"PUT", "ngwords", nil, heavy(putNGList)},
 	{"PATCH", "ngwords", nil, heavy(patchNGList)},
@@ -113,7 +115,7 @@ func (rt *route) match(parts []string) (map[string]string, bool) {
 }
 
 func (c *call) checkNames() error {
-	checks := map[string]func(string) error{"user": names.User, "channel": names.Channel, "list": listName}
+	checks := map[string]func(string) error{"user": names.User, "channel": names.Channel, "message": names.MessageID, "list": listName}
 	for what, value := range c.path {
 		if err := checks[what](value); err != nil {
 			return chat.Errorf(chat.CodeBadName, "%v", err)

@@ -236,8 +236,8 @@ func TestGetMessages_tellsWhatEachEntryIs(t *testing.T) {
 	}
 	got, err := json.Marshal(page.Messages)
 	check(t, err)
-	want := `[{"id":"` + first + `","kind":"say","name":"あき","seq":1,"shadow":true,"text":"darn","user":"aki"},` +
-		`{"id":"` + second + `","kind":"edit","seq":2,"target":"` + first + `","text":"dear","user":"aki"},` +
+	want := `[{"edited":true,"id":"` + first + `","kind":"say","name":"あき","seq":1,"shadow":true,"text":"dear","user":"aki"},` +
+		`{"id":"` + second + `","kind":"edit","seq":2,"shadow":true,"target":"` + first + `","text":"dear","user":"aki"},` +
 		`{"id":"` + third + `","kind":"unknown","seq":3}]`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -293,6 +293,43 @@ func TestNGWords_refusedOnesLeaveTheListAlone(t *testing.T) {
 		check(t, err)
 		if len(list.Entries) != 4 || list.Entries[0] != (store.NGEntry{Word: "A", Kind: "word", Action: "reject", Mode: "auto"}) {
 			t.Errorf("%+v", list)
+		}
+	})
+}
+
+func TestChangeMessage_changesWhatAnybodySaid(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.must(t, 201, "PUT", "channels/lobby", `{"kind":"world"}`)
+		w.must(t, 201, "PUT", "channels/quick", `{"kind":"world","history":"none"}`)
+		const id, edit = "01JD3V4N8ZQ0X5T6Y7W8R9S0AB", "01JD3V4N8ZQ0X5T6Y7W8R9S0AC"
+		w.must(t, 201, "POST", "channels/lobby/messages", `{"id":"`+id+`","user":"aki","text":"one"}`)
+		w.must(t, 201, "POST", "channels/quick/messages", `{"id":"`+id+`","text":"one"}`)
+		first := w.must(t, 200, "PATCH", "channels/lobby/messages/"+id, `{"id":"`+edit+`","text":"two"}`).Body
+		if again := w.must(t, 200, "PATCH", "channels/lobby/messages/"+id, `{"id":"`+edit+`","text":"two"}`).Body; again != first {
+			t.Errorf("sent again: %s, want %s", again, first)
+		}
+		for call, want := range map[string]string{
+			"PATCH channels/lobby/messages/" + edit:  `{"text":"x"}`,
+			"DELETE channels/lobby/messages/" + edit: ``,
+			"DELETE channels/quick/messages/" + id:   ``,
+			"PATCH channels/nowhere/messages/" + id:  `{"text":"x"}`,
+		} {
+			method, path, _ := strings.Cut(call, " ")
+			if got := code(t, w.must(t, 404, method, path, want)); got != "no_such_message" && got != "no_such_channel" {
+				t.Errorf("%s: %s", call, got)
+			}
+		}
+		for _, body := range []string{``, `{"text":" "}`, `{"id":"x","text":"x"}`, `{"text":"x","user":"aki"}`} {
+			w.must(t, 400, "PATCH", "channels/lobby/messages/"+id, body)
+		}
+		w.must(t, 400, "DELETE", "channels/lobby/messages/x", "")
+		if got := w.Call(t, "DELETE", "/api/2.0/other/channels/lobby/messages/"+id, "", "Authorization: Bearer "+w.other); got.Status != 404 {
+			t.Errorf("another tenant's message: %d %s", got.Status, got.Body)
+		}
+		w.must(t, 200, "DELETE", "channels/lobby/messages/"+id, "")
+		w.must(t, 404, "DELETE", "channels/lobby/messages/"+id, "")
+		if log := w.must(t, 200, "GET", "channels/lobby/messages", "").Body; strings.Contains(log, `"text"`) {
+			t.Errorf("the log has %s", log)
 		}
 	})
 }

@@ -35,6 +35,7 @@ const (
 	CodeNoSuchChannel   = "no_such_channel"
 	CodeNotMember       = "not_member"
 	CodeNotJoined       = "not_joined"
+	CodeNoSuchMessage   = "no_such_message" // to be edited or deleted: not there, deleted already, or another user's
 	CodeMuted           = "muted"
 	CodeRateLimited     = "rate_limited" // retry
 	CodeNGWord          = "ng_word"
@@ -65,10 +66,18 @@ func AsError(err error) *Error {
 		return retryable(CodeBusy, "the message log is busy")
 	case errors.Is(err, chatlog.ErrGone):
 		return Errorf(CodeNoSuchChannel, "the channel was deleted")
+	case errors.Is(err, chatlog.ErrNoTarget):
+		return errNoSuchMessage()
+	case errors.Is(err, chatlog.ErrTaken):
+		return Errorf(CodeBadName, "the id is that of another message")
 	case errors.Is(err, chatlog.ErrUnavailable), errors.Is(err, store.ErrUnavailable),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return retryable(CodeUnavailable, "the service cannot reach its database")
 	default:
 		return &Error{Code: CodeInternal, Message: "internal error"}
 	}
+}
+
+func errNoSuchMessage() *Error {
+	return Errorf(CodeNoSuchMessage, "there is no such message to be changed")
 }

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -16,8 +17,11 @@ import (
 )
 
 // SayRequest is a message on its way in. ID is the ULID under which the client would retry it; without one the service makes it and
-// there is no retry. Retry says that the client may have sent it before.
+// there is no retry. Retry says that the client may have sent it before. Kind is envelope.Say if empty; an Edit or a Delete is about
+// the message Target, which the user has to have said.
 type SayRequest struct {
+	Kind    string
+	Target  string
 	Channel string
 	ID      string
 	Text    string
@@ -105,7 +109,19 @@ func checkForm(r *SayRequest, maxText int) error {
 	if err := names.Channel(r.Channel); err != nil {
 		return Errorf(CodeBadName, "%v", err)
 	}
-	return checkText(r.Text, maxText)
+	return checkContent(r.Kind, r.Target, r.Text, maxText)
+}
+
+func checkContent(kind, target, text string, maxText int) error {
+	if kind == envelope.Edit || kind == envelope.Delete {
+		if err := names.MessageID(target); err != nil {
+			return Errorf(CodeBadName, "%v", err)
+		}
+	}
+	if kind == envelope.Delete {
+		return nil
+	}
+	return checkText(text, maxText)
 }
 
 func checkText(text string, limit int) error {
@@ -132,8 +148,15 @@ func (s *Service) check(e *entry, ch *store.Channel, r SayRequest) (*envelope.En
 		return nil, Errorf(CodeNotJoined, "you have not joined channel %q", r.Channel)
 	}
 	line := &envelope.Envelope{
-		Kind: envelope.Say, Tenant: ch.Tenant, Channel: ch.ID, ID: r.ID, User: e.id.User, Name: s.displayName(e),
-		Text: r.Text, Origin: s.cfg.Origin,
+		Kind: cmp.Or(r.Kind, envelope.Say), Tenant: ch.Tenant, Channel: ch.ID, ID: r.ID, User: e.id.User, Name: s.displayName(e),
+		Text: r.Text, Target: r.Target, Origin: s.cfg.Origin,
+	}
+	switch {
+	case line.Target == "":
+	case ch.History == historyNone: // nobody remembers what was said
+		return nil, errNoSuchMessage()
+	case line.Kind == envelope.Delete:
+		return line, nil
 	}
 	if err := s.judge(ctx, ch.Kind, line); err != nil {
 		return nil, err
@@ -246,30 +269,62 @@ func (s *Service) System(ctx context.Context, tenant, channel, id, user, name, t
 	if err := s.fresh(); err != nil {
 		return chatlog.Receipt{}, err
 	}
-	l, err := s.tenantLimits(tenant)
+	if err := checkSystem(&id, user, name); err != nil {
+		return chatlog.Receipt{}, err
+	}
+	return s.commit(ctx, &envelope.Envelope{
+		Kind: envelope.System, Tenant: tenant, Channel: channel, ID: id, User: user, Name: name, Text: text,
+	})
+}
+
+// Edit gives a message, whoever has sent it, another text in the name of the game, as System would. CodeNoSuchMessage: it is not
+// there, deleted, or the channel has no history.
+func (s *Service) Edit(ctx context.Context, tenant, channel, id, target, text string) (chatlog.Receipt, error) {
+	return s.change(ctx, &envelope.Envelope{Kind: envelope.Edit, Tenant: tenant, Channel: channel, ID: id, Target: target, Text: text})
+}
+
+// Delete takes a message's text away, as Edit gives it another.
+func (s *Service) Delete(ctx context.Context, tenant, channel, id, target string) (chatlog.Receipt, error) {
+	return s.change(ctx, &envelope.Envelope{Kind: envelope.Delete, Tenant: tenant, Channel: channel, ID: id, Target: target})
+}
+
+func (s *Service) change(ctx context.Context, line *envelope.Envelope) (chatlog.Receipt, error) {
+	if err := s.fresh(); err != nil {
+		return chatlog.Receipt{}, err
+	}
+	if err := checkSystem(&line.ID, "", ""); err != nil {
+		return chatlog.Receipt{}, err
+	}
+	return s.commit(ctx, line)
+}
+
+// commit takes what the game's server says. It waits for the commit, or until ctx ends.
+func (s *Service) commit(ctx context.Context, line *envelope.Envelope) (chatlog.Receipt, error) {
+	l, err := s.tenantLimits(line.Tenant)
 	if err != nil {
 		return chatlog.Receipt{}, err
 	}
-	if err := checkSystem(&id, user, name, text, l.TextLength); err != nil {
+	if err := checkContent(line.Kind, line.Target, line.Text, l.TextLength); err != nil {
 		return chatlog.Receipt{}, err
 	}
-	ch, err := s.channel(ctx, tenant, channel)
+	ch, err := s.channel(ctx, line.Tenant, line.Channel)
 	if err != nil {
 		return chatlog.Receipt{}, err
 	}
-	if err := s.takeMessage(l, tenant); err != nil {
+	if line.Target != "" && ch.History == historyNone {
+		return chatlog.Receipt{}, errNoSuchMessage()
+	}
+	if err := s.takeMessage(l, line.Tenant); err != nil {
 		return chatlog.Receipt{}, err
 	}
-	line := &envelope.Envelope{
-		Kind: envelope.System, Tenant: tenant, Channel: channel, ID: id, User: user, Name: name, Text: text, Origin: s.cfg.Origin,
-	}
+	line.Origin = s.cfg.Origin
 	type result struct {
 		receipt chatlog.Receipt
 		err     error
 	}
 	got := make(chan result, 1)
 	done := func(r chatlog.Receipt, err error) { got <- result{r, err} }
-	if key := (messageKey{ch.PK, user, id}); !s.recent.seen(key, done) {
+	if key := (messageKey{ch.PK, line.User, line.ID}); !s.recent.seen(key, done) {
 		s.acceptOnce(key, nil, ch, line, done)
 	}
 	select {
@@ -283,7 +338,7 @@ func (s *Service) System(ctx context.Context, tenant, channel, id, user, name, t
 	}
 }
 
-func checkSystem(id *string, user, name, text string, maxText int) error {
+func checkSystem(id *string, user, name string) error {
 	if *id == "" {
 		*id = envelope.NewID(time.Now())
 	} else if err := names.MessageID(*id); err != nil {
@@ -299,7 +354,7 @@ func checkSystem(id *string, user, name, text string, maxText int) error {
 			return Errorf(CodeBadName, "%v", err)
 		}
 	}
-	return checkText(text, maxText)
+	return nil
 }
 
 // Flush waits until every message that was taken has its answer, or ctx ends.

@@ -45,6 +45,7 @@ func (it *entry) answer() {
 		it.done(Receipt{}, it.err)
 		return
 	}
+	it.env.Shadow = it.env.Shadow || it.hidden
 	it.env.Epoch, it.env.Seq, it.env.At = it.receipt.Epoch, it.receipt.Seq, it.receipt.At
 	it.done(it.receipt, nil)
 }

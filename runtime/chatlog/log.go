@@ -21,6 +21,10 @@ var (
 	ErrBusy = errors.New("message log is busy")
 	// ErrGone answers a message to a channel that was deleted. Sending it again does not help.
 	ErrGone = errors.New("channel is deleted")
+	// ErrNoTarget answers an edit or a deletion of what is not there, is deleted already, or is another user's.
+	ErrNoTarget = errors.New("there is no such message")
+	// ErrTaken answers a message whose id another user has used in the channel.
+	ErrTaken = errors.New("the message id is taken")
 	// ErrUnavailable answers while the database is away or the log is closed. Sending again with the same id is safe.
 	ErrUnavailable = store.ErrUnavailable
 )
@@ -74,12 +78,14 @@ type Log struct {
 type entry struct {
 	key
 	kind, target string
+	shadow       bool
 	body         []byte
 	deadline     time.Time
 
 	receipt Receipt
 	err     error
 	tried   int64 // the seq that a commit with unknown outcome gave it
+	hidden  bool  // changes what only its sender sees, and so is only for him
 
 	env      *envelope.Envelope
 	done     func(Receipt, error)
@@ -129,9 +135,12 @@ func (l *Log) Close() error {
 
 // Append queues a message for the next commit and returns at once. done is called once, from the log's own goroutine, in
 // the order of Append within a channel (a full queue is answered before what stands in it); it must not block. On success
-// e's Seq, Epoch and At are set just before. Until done is called e belongs to the log.
+// e's Seq, Epoch and At are set just before, and Shadow if it changes a shadowed message. Until done is called e belongs to the log.
+//
+// An edit or a deletion names its target, a message of the channel. One with a User changes only what that user has said. What is
+// stored of the target changes with it: it has the new text, or none.
 func (l *Log) Append(channelPK int64, e *envelope.Envelope, done func(Receipt, error)) {
-	it := &entry{key: key{channelPK, e.ID, e.User}, kind: e.Kind, target: e.Target, env: e, done: done}
+	it := &entry{key: key{channelPK, e.ID, e.User}, kind: e.Kind, target: e.Target, shadow: e.Shadow, env: e, done: done}
 	it.err = checkRow(e)
 	if it.err == nil {
 		it.body = body(e)

@@ -18,6 +18,8 @@ func checkRow(e *envelope.Envelope) error {
 		return fmt.Errorf("internal error: kind %q is not logged", e.Kind)
 	case len(e.ID) != 26, e.Target != "" && len(e.Target) != 26:
 		return fmt.Errorf("internal error: message id %q or target %q is no ULID", e.ID, e.Target)
+	case isChange(e.Kind) != (e.Target != ""):
+		return fmt.Errorf("internal error: %s %q has the target %q", e.Kind, e.ID, e.Target)
 	case len(e.User) > 64, len(e.Text) > envelope.MaxText:
 		return fmt.Errorf("internal error: message %q is too large for the log", e.ID)
 	}
@@ -49,25 +51,35 @@ func writeRows(ctx context.Context, tx *store.Tx, rows []*entry) error {
 	if err != nil {
 		return err
 	}
+	targets, err := findTargets(ctx, tx, rows)
+	if err != nil {
+		return err
+	}
 	fresh := make([]*entry, 0, len(rows))
 	for _, it := range rows {
-		it.receipt, it.err = Receipt{}, nil
+		it.receipt, it.err, it.hidden = Receipt{}, nil, it.shadow
 		c := channels[it.pk]
 		if c == nil || c.gone {
 			it.err = ErrGone
 			continue
 		}
-		if r, ok := existing[it.key]; ok {
+		if r, ok := existing.receipts[it.key]; ok {
 			r.Epoch = c.epoch
 			r.Duplicate = r.Seq != it.tried
 			it.receipt = r
+			continue
+		}
+		if it.err = existing.admit(it.key); it.err == nil {
+			it.err = targets.admit(it)
+		}
+		if it.err != nil {
 			continue
 		}
 		c.head++
 		c.moved = true
 		it.receipt = Receipt{ID: it.id, Epoch: c.epoch, Seq: c.head, At: at}
 		// The same message may stand twice in one batch.
-		existing[it.key] = it.receipt
+		existing.add(it.key, it.receipt)
 		fresh = append(fresh, it)
 	}
 	if len(fresh) == 0 {
@@ -76,7 +88,35 @@ func writeRows(ctx context.Context, tx *store.Tx, rows []*entry) error {
 	if err := insert(ctx, tx, fresh); err != nil {
 		return err
 	}
-	return moveHeads(ctx, tx, channels, at)
+	if err := moveHeads(ctx, tx, channels, at); err != nil {
+		return err
+	}
+	return applyChanges(ctx, tx, fresh)
+}
+
+// known is which messages are in the log, and by whose ids: an id is one message's in its channel, or an edit of one would be one of
+// another user's.
+type known struct {
+	receipts map[key]Receipt
+	users    map[place]string
+}
+
+// place is a message as others name it.
+type place struct {
+	pk int64
+	id string
+}
+
+func (k known) add(of key, r Receipt) {
+	k.receipts[of] = r
+	k.users[place{of.pk, of.id}] = of.user
+}
+
+func (k known) admit(of key) error {
+	if user, taken := k.users[place{of.pk, of.id}]; taken && user != of.user {
+		return ErrTaken
+	}
+	return nil
 }
 
 // lockChannels also reads the database's clock, which is one statement less in each commit.
@@ -119,7 +159,8 @@ func lockChannels(ctx context.Context, tx *store.Tx, rows []*entry) (channels ma
 }
 
 // findIDs finds which of the messages are in the log. ULIDs hardly ever collide, so the id alone is asked for.
-func findIDs(ctx context.Context, tx *store.Tx, rows []*entry) (map[key]Receipt, error) {
+func findIDs(ctx context.Context, tx *store.Tx, rows []*entry) (known, error) {
+	existing := known{make(map[key]Receipt, len(rows)), make(map[place]string, len(rows))}
 	args := make([]any, len(rows))
 	for i, it := range rows {
 		args[i] = it.id
@@ -131,21 +172,20 @@ func findIDs(ctx context.Context, tx *store.Tx, rows []*entry) (map[key]Receipt,
 	}
 	found, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot find message ids: %w", err)
+		return known{}, fmt.Errorf("cannot find message ids: %w", err)
 	}
 	defer found.Close()
-	existing := make(map[key]Receipt, len(rows))
 	for found.Next() {
 		var k key
 		var r Receipt
 		if err := found.Scan(&k.id, &k.pk, &k.user, &r.Seq, &r.At); err != nil {
-			return nil, fmt.Errorf("cannot find message ids: %w", err)
+			return known{}, fmt.Errorf("cannot find message ids: %w", err)
 		}
 		r.ID = k.id
-		existing[k] = r
+		existing.add(k, r)
 	}
 	if err := found.Err(); err != nil {
-		return nil, fmt.Errorf("cannot find message ids: %w", err)
+		return known{}, fmt.Errorf("cannot find message ids: %w", err)
 	}
 	return existing, nil
 }
@@ -155,7 +195,11 @@ func insert(ctx context.Context, tx *store.Tx, rows []*entry) error {
 	args := make([]any, 0, 8*len(rows))
 	for _, it := range rows {
 		target := sql.NullString{String: it.target, Valid: it.target != ""}
-		args = append(args, it.pk, it.receipt.Seq, it.id, it.user, it.kind, target, it.receipt.At, it.body)
+		text, err := it.stored()
+		if err != nil {
+			return err
+		}
+		args = append(args, it.pk, it.receipt.Seq, it.id, it.user, it.kind, target, it.receipt.At, text)
 	}
 	query := "INSERT INTO messages (channel_pk, seq, id, user, kind, target, at, body) VALUES " +
 		strings.Repeat(row+",", len(rows)-1) + row

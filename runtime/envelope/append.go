@@ -24,6 +24,7 @@ func (e *Envelope) Append(dst []byte) []byte {
 	dst = appendTrue(dst, `,"r":true`, e.Ref)
 	dst = appendMember(dst, `,"o":`, e.Origin)
 	dst = appendList(dst, `,"f":`, e.Flags)
+	dst = appendMember(dst, `,"m":`, e.Edited)
 	dst = append(dst, e.extra...)
 	return append(dst, '}')
 }

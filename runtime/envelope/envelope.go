@@ -51,6 +51,8 @@ type Envelope struct {
 	Origin  string // node/set/role of the sending process
 	// Flags are the NG words for which moderators are to look at the message: for the log only, never for clients. Not written to.
 	Flags []string
+	// Edited, in the log only, is the id of the edit that a message has its text from: the next change of the message ends that, too.
+	Edited string
 
 	extra []byte // members that this version does not know, as `,"key":value`, clean and in order
 }

@@ -28,6 +28,7 @@ var golden = []struct {
 	{`{"v":1,"k":"say","t":"demo","c":"world","e":"x7k2","s":42,"i":"01ARZ3NDEKTSV4RRFFQ69G5FAV","u":"u1","n":"勇者",` +
 		`"x":"こんにちは \"KMS\"\n\u0000\u007f\\","g":"01ARZ3NDEKTSV4RRFFQ69G5FAW","a":1700000000123,"h":true,"r":true,"o":"n1/sabc/ua"}`, full()},
 	{`{"v":1,"k":"say","u":"u1","x":"hi","f":["だめ","a\"b"]}`, &Envelope{V: 1, Kind: Say, User: "u1", Text: "hi", Flags: []string{"だめ", `a"b`}}},
+	{`{"v":1,"k":"say","u":"u1","x":"bye","m":"01ARZ3NDEKTSV4RRFFQ69G5FAW"}`, &Envelope{V: 1, Kind: Say, User: "u1", Text: "bye", Edited: "01ARZ3NDEKTSV4RRFFQ69G5FAW"}},
 	{`{"v":1,"k":"change"}`, &Envelope{V: 1, Kind: Change}},
 	{`{"v":1,"k":"join","t":"demo","c":"world","u":"u1","n":"A"}`, &Envelope{V: 1, Kind: Join, Tenant: "demo", Channel: "world", User: "u1", Name: "A"}},
 }

@@ -128,6 +128,7 @@ var known = [26]func(*parser, *Envelope) error{
 	'r' - 'a': func(p *parser, e *Envelope) (err error) { e.Ref, err = p.boolean(); return },
 	'o' - 'a': func(p *parser, e *Envelope) error { return p.id(&e.Origin, maxFrom) },
 	'f' - 'a': func(p *parser, e *Envelope) (err error) { e.Flags, err = p.texts(MaxFlags, maxFlag); return },
+	'm' - 'a': func(p *parser, e *Envelope) error { return p.id(&e.Edited, maxID) },
 }
 
 func (p *parser) space() {

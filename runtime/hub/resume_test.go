@@ -438,7 +438,7 @@ func TestRing_framesOfABlankedMessageAreNotKept(t *testing.T) {
 	var g ring
 	e := say(1)
 	g.add(e, 1000)
-	g.blank("m1")
+	g.change(&envelope.Envelope{Kind: envelope.Delete, Target: "m1"})
 	g.keepFrames(e, AppendText(nil, []byte("1 say anna t1")))
 	if frames, _ := g.collect(lineCodec{}, "bert", 0, 1, 100); strings.Contains(string(frames), "t1") {
 		t.Errorf("frames %q", frames)

@@ -70,16 +70,23 @@ func (g *ring) keepFrames(e *envelope.Envelope, frames []byte) {
 	}
 }
 
-// blank takes the text out of a message. Others may be encoding the envelope, so it gives way to a copy.
-func (g *ring) blank(id string) {
+// change gives the message that an edit or a deletion is about its new text, or none, and takes the text out of earlier edits of it.
+// What is shadowed changes only what is shadowed too. Others may be encoding the envelopes, so they give way to copies.
+func (g *ring) change(by *envelope.Envelope) {
 	for i := range g.entries {
 		en := &g.entries[i]
-		if en.e.ID != id {
+		text := ""
+		switch {
+		case by.Shadow && !en.e.Shadow:
+			continue
+		case en.e.ID == by.Target:
+			text = by.Text
+		case en.e.Kind != envelope.Edit || en.e.Target != by.Target || en.e.Shadow != by.Shadow:
 			continue
 		}
 		g.bytes -= en.size()
 		e := *en.e
-		e.Text = ""
+		e.Text = text
 		en.e, en.frames = &e, nil
 		g.bytes += en.size()
 	}

@@ -142,7 +142,7 @@ func (r *room) nextLocked(e *envelope.Envelope) {
 	r.head = e.Seq
 	r.want = max(r.want, e.Seq)
 	if e.Target != "" {
-		r.blankLocked(e.Target)
+		r.changeLocked(e)
 	}
 	r.ring.add(e, r.ringLimit())
 	r.countRingLocked()
@@ -188,9 +188,11 @@ func (r *room) holdLocked(e *envelope.Envelope) {
 	r.held[e.Seq] = e
 }
 
-// blankLocked takes the text out of what an edit or a deletion is about, wherever it is kept for those who come later.
-func (r *room) blankLocked(id string) {
-	r.ring.blank(id)
+// changeLocked does to what is kept for those who come later what an edit or a deletion has done to the log.
+func (r *room) changeLocked(e *envelope.Envelope) {
+	if !ledgerfault.Is(ledgerfault.ChangeNotInRing) {
+		r.ring.change(e)
+	}
 	r.pages = nil
 }
 

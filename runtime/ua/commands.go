@@ -6,6 +6,7 @@ import (
 
 	"github.com/kmsctl/kms/runtime/chat"
 	"github.com/kmsctl/kms/runtime/chatlog"
+	"github.com/kmsctl/kms/runtime/envelope"
 	"github.com/kmsctl/kms/runtime/hub"
 )
 
@@ -15,6 +16,8 @@ var handlers = map[Verb]func(*session, *Command) bool{
 	Join:  (*session).join,
 	Leave: (*session).leaveChannel,
 	Say:   (*session).say,
+	Edit:  (*session).say,
+	Del:   (*session).say,
 	Ping:  (*session).ping,
 }
 
@@ -103,13 +106,18 @@ func (c *session) leaveChannel(cmd *Command) bool {
 	return true
 }
 
+// entries are the kinds of what goes into a channel's log.
+var entries = map[Verb]string{Say: envelope.Say, Edit: envelope.Edit, Del: envelope.Delete}
+
 // say hands a message over and goes on: the answer comes from the log's goroutine, in the order of the says.
 func (c *session) say(cmd *Command) bool {
 	to := *cmd
 	to.Text = "" // the answer needs it no more, and it may be long
 	c.srv.counters.says.Add(1)
 	c.begin()
-	c.srv.svc.Say(c, chat.SayRequest{Channel: cmd.Channel, ID: cmd.Message, Text: cmd.Text, Retry: cmd.Retry},
+	c.srv.svc.Say(c, chat.SayRequest{
+		Kind: entries[cmd.Verb], Target: cmd.Target, Channel: cmd.Channel, ID: cmd.Message, Text: cmd.Text, Retry: cmd.Retry,
+	},
 		func(r chatlog.Receipt, err error) {
 			if err != nil {
 				c.refuse(&to, chat.AsError(err))

@@ -40,6 +40,8 @@ const (
 	Join  Verb = "join"
 	Leave Verb = "leave"
 	Say   Verb = "say"
+	Edit  Verb = "edit"
+	Del   Verb = "del"
 	Ping  Verb = "ping"
 )
 
@@ -51,6 +53,7 @@ type Command struct {
 	Channel string
 	ID      string // the client's id of the request, for the answer
 	Message string // the message's ULID if the client made it
+	Target  string // the message that an edit or a deletion is about
 	Text    string
 	Retry   bool          // the message may be known already
 	Anew    bool          // a join of a joined channel subscribes again; else it is answered and changes nothing

@@ -165,7 +165,7 @@ export class KmsError extends Error {
   /** The same may work later, not before `afterMs`. */
   readonly retry: boolean;
   readonly afterMs?: number;
-  /** Of a `say`: others may see the message, its answer was lost. Saying it again with the same id settles it. */
+  /** Of a `say`, `edit` or `remove`: others may see the message, its answer was lost. Saying it again with the same id settles it. */
   readonly maybeSent: boolean;
 }
 
@@ -192,6 +192,10 @@ export class Client {
   leave(channel: string): Promise<void>;
   /** Sends a message, as often as it takes. Resolves when the server has it; those of one channel keep the order of the calls. */
   say(channel: string, text: string, options?: { id?: string }): Promise<Receipt>;
+  /** Gives a message of this user another text. Sent, repeated and answered as what `say` sends. */
+  edit(channel: string, target: string, text: string, options?: { id?: string }): Promise<Receipt>;
+  /** Deletes a message of this user, likewise. */
+  remove(channel: string, target: string, options?: { id?: string }): Promise<Receipt>;
   /** Where a channel stands; undefined before it is joined, and without a history. */
   position(channel: string): Position | undefined;
 }

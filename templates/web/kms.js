@@ -21,6 +21,7 @@
 /** @typedef {import("./kms.js").State} State */
 /** @typedef {import("./kms.js").Events} Events */
 /** @typedef {import("./kms.js").Deprecation} Deprecation */
+/** @typedef {{op: string, id: string, target?: string, text?: string}} Entry */
 
 const firstWaitMs = 1_000;
 const longestWaitMs = 30_000;
@@ -50,6 +51,7 @@ const lost = 1006;
 const restart = 1012;
 const unauthorized = 4401;
 const silent = 4410;
+const entries = new Set(["send", "edit", "del"]); // what goes into a channel, and is answered by an ack or a nack
 const badTokens = ["bad_token", "token_expired"];
 
 /** Why something was not done. `code` is for programs: the protocol's, or `left`, `stopped`. */
@@ -184,14 +186,30 @@ export class Client {
    * @returns {Promise<Receipt>}
    */
   say(channel, text, { id = ulid() } = {}) {
-    return new Promise((resolve, reject) => {
-      const c = this.#channels.get(channel);
-      if (!c) throw new KmsError("not_joined", `join ${channel} first`);
-      const size = new TextEncoder().encode(JSON.stringify(text)).length + 200; // beside the text: names, id, channel
-      if (size > this.#maxFrame) throw new KmsError("too_large", "the text is too long");
-      c.queue.push({ id, text: String(text), resolve, reject, wire: null, tried: false, open: false });
-      this.#pump(c);
-    });
+    return this.#put(channel, { op: "send", id, text: String(text) });
+  }
+
+  /**
+   * Gives a message of this user another text, as `say` sends one. Resolves when it is so for everyone.
+   * @param {string} channel
+   * @param {string} target the message's id
+   * @param {string} text
+   * @param {{id?: string}} options the edit's own id
+   * @returns {Promise<Receipt>}
+   */
+  edit(channel, target, text, { id = ulid() } = {}) {
+    return this.#put(channel, { op: "edit", id, target, text: String(text) });
+  }
+
+  /**
+   * Deletes a message of this user, as `say` sends one.
+   * @param {string} channel
+   * @param {string} target the message's id
+   * @param {{id?: string}} options the deletion's own id
+   * @returns {Promise<Receipt>}
+   */
+  remove(channel, target, { id = ulid() } = {}) {
+    return this.#put(channel, { op: "del", id, target });
   }
 
   /**
@@ -429,7 +447,7 @@ export class Client {
       wire.note(op);
       if (wire === this.#next) this.#hold(op, wire);
       else if (wire === this.#wire) this.#take(op, wire);
-      else if (op.op === "ack" || (op.op === "nack" && op.of === "send")) this.#answer(op);
+      else if (op.op === "ack" || (op.op === "nack" && entries.has(op.of))) this.#answer(op);
     }
     if (wire === this.#wire) this.#settle(wire);
     this.#letGoIfDone(wire);
@@ -475,7 +493,7 @@ export class Client {
       case "ack":
         return this.#answer(op);
       case "nack":
-        if (op.of === "send") this.#answer(op);
+        if (entries.has(op.of)) this.#answer(op);
         else if (op.of === "sub" && mine && !wire.asked.has(op.ch)) this.#notSubbed(op, mine, wire);
         return;
       case "evicted":
@@ -499,7 +517,7 @@ export class Client {
     const { op: kind, ch: channel, ...rest } = op;
     if (kind === "msg") this.#emit("message", { channel, ...rest, own: op.user === this.user, past: this.#isPast(op) });
     else if (kind === "sys") this.#emit("system", { channel, ...rest, past: this.#isPast(op) });
-    else if (kind === "edit") this.#emit("edit", { channel, ...rest });
+    else if (kind === "edit" && op.text) this.#emit("edit", { channel, ...rest });
     else if (kind === "del") this.#emit("delete", { channel, ...rest });
   }
 
@@ -562,13 +580,29 @@ export class Client {
     for (const c of this.#channels.values()) this.#pump(c);
   }
 
+  /**
+   * @param {string} channel
+   * @param {Entry} entry
+   * @returns {Promise<Receipt>}
+   */
+  #put(channel, entry) {
+    return new Promise((resolve, reject) => {
+      const c = this.#channels.get(channel);
+      if (!c) throw new KmsError("not_joined", `join ${channel} first`);
+      const size = new TextEncoder().encode(JSON.stringify(entry)).length + 150; // beside it: the channel
+      if (size > this.#maxFrame) throw new KmsError("too_large", "the text is too long");
+      c.queue.push({ id: entry.id, entry, resolve, reject, wire: null, tried: false, open: false });
+      this.#pump(c);
+    });
+  }
+
   /** @param {Channel} c */
   #pump(c) {
     const m = c.queue[0];
     if (!m || m.wire || c.resend || !c.subbed || !this.#wire) return;
     m.wire = this.#wire;
     m.open = true;
-    m.wire.send([{ op: "send", ch: c.name, id: m.id, text: m.text, ...(m.tried && { retry: true }) }]);
+    m.wire.send([{ ...m.entry, ch: c.name, ...(m.tried && { retry: true }) }]);
     m.tried = true;
   }
 
@@ -633,7 +667,7 @@ class Channel {
   subbed = false; // on the connection that is read
   wasJoined = false;
   pastEnd = 0; // what is not newer was said before we came
-  /** @type {{id: string, text: string, resolve: Function, reject: Function, wire: Wire | null, tried: boolean, open: boolean}[]} */
+  /** @type {{id: string, entry: Entry, resolve: Function, reject: Function, wire: Wire | null, tried: boolean, open: boolean}[]} */
   queue = []; // only the first is on its way: over `wire`; `open`: it may have arrived
   tries = 0;
   /** @type {any} */

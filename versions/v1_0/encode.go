@@ -13,7 +13,8 @@ func (protocol) Name() string { return version }
 // Seamless is false: a 1.0 client knows one connection only.
 func (protocol) Seamless() bool { return false }
 
-// AppendBatch gives each envelope a frame of its own. Edits and deletions are not told in 1.0.
+// AppendBatch gives each envelope a frame of its own. Edits and deletions are not told in 1.0, and neither is what was deleted before
+// it got here.
 func (protocol) AppendBatch(dst []byte, batch []*envelope.Envelope) []byte {
 	for _, e := range batch {
 		dst = ua.AppendFrame(dst, func(b []byte) []byte { return appendEnvelope(b, e) })
@@ -22,6 +23,9 @@ func (protocol) AppendBatch(dst []byte, batch []*envelope.Envelope) []byte {
 }
 
 func appendEnvelope(b []byte, e *envelope.Envelope) []byte {
+	if e.Text == "" && (e.Kind == envelope.Say || e.Kind == envelope.System) {
+		return b
+	}
 	switch e.Kind {
 	case envelope.Say:
 		b = ua.AppendText(append(b, `{"type":"message"`...), `,"channel":`, e.Channel)

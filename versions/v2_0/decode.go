@@ -18,7 +18,7 @@ const (
 
 // ops names the verbs as 2.0 says them.
 var ops = map[string]ua.Verb{
-	"hello": ua.Login, "sub": ua.Join, "unsub": ua.Leave, "send": ua.Say, "ping": ua.Ping,
+	"hello": ua.Login, "sub": ua.Join, "unsub": ua.Leave, "send": ua.Say, "edit": ua.Edit, "del": ua.Del, "ping": ua.Ping,
 }
 
 // Decode reads an array of operations. It refuses the frame as a whole only if it cannot be taken apart.
@@ -81,6 +81,8 @@ func field(cmd *ua.Command, f *ua.Fields, name string, v ua.Value) {
 		f.Text(&cmd.Channel, name, v, maxName)
 	case "id":
 		f.Text(&cmd.ID, name, v, maxName)
+	case "target":
+		f.Text(&cmd.Target, name, v, maxName)
 	case "text":
 		f.Text(&cmd.Text, name, v, maxText)
 	case "retry":
@@ -118,10 +120,15 @@ func require(cmd *ua.Command, f *ua.Fields) {
 		f.Need("token", cmd.Token)
 	case ua.Join, ua.Leave:
 		f.Need("ch", cmd.Channel)
-	case ua.Say:
+	case ua.Say, ua.Edit, ua.Del:
 		f.Need("ch", cmd.Channel)
 		f.Need("id", cmd.ID)
-		f.Need("text", cmd.Text)
+		if cmd.Verb != ua.Say {
+			f.Need("target", cmd.Target)
+		}
+		if cmd.Verb != ua.Del {
+			f.Need("text", cmd.Text)
+		}
 	}
 }
 
@@ -131,6 +138,9 @@ func check(cmd *ua.Command) *chat.Error {
 	case "":
 		return chat.Errorf(ua.CodeUnknownCommand, "there is no such op")
 	case ua.Say:
+		cmd.Target = ""
+		fallthrough
+	case ua.Edit, ua.Del:
 		if err := names.MessageID(cmd.ID); err != nil {
 			return chat.Errorf(chat.CodeBadName, "%v", err)
 		}

@@ -33,6 +33,8 @@ var pageReplies = []ua.Reply{
 	{Kind: ua.Left, To: ua.Command{Channel: "lobby"}},
 	{Kind: ua.Said, To: ua.Command{Channel: "lobby"}, Receipt: chatlog.Receipt{ID: ulid("B"), Epoch: "e7k2m9qa", Seq: 42, At: 1732150800123}},
 	{Kind: ua.Said, To: ua.Command{Channel: "shout"}, Receipt: chatlog.Receipt{ID: ulid("E"), At: 1732150800200}},
+	{Kind: ua.Said, To: ua.Command{Channel: "lobby"}, Receipt: chatlog.Receipt{ID: ulid("G"), Epoch: "e7k2m9qa", Seq: 44, At: 1732150800500}},
+	{Kind: ua.Refused, To: ua.Command{Word: "del", Channel: "lobby", ID: ulid("H")}, Err: chat.AsError(chatlog.ErrNoTarget)},
 	{Kind: ua.Refused, To: ua.Command{Word: "send", Channel: "lobby", ID: ulid("C")},
 		Err: &chat.Error{Code: chat.CodeRateLimited, Message: "too many messages", Retry: true, After: 800 * time.Millisecond}},
 	{Kind: ua.Refused, To: ua.Command{Word: "sub", Channel: "guild-7"}, Err: chat.Errorf(chat.CodeNotMember, "you are not a member of this channel")},

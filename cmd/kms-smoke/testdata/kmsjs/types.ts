@@ -21,6 +21,7 @@ kms.on("truncated", ({ first, last }) => console.log(last - first));
 const state: State = kms.state;
 const at: Position | undefined = kms.position("lobby");
 kms.join("lobby", { history: 30, from: at }).then(({ logged, seq }) => console.log(logged, seq));
+kms.edit("lobby", ulid(), "hello").then(({ seq }) => kms.remove("lobby", ulid(), { id: ulid(seq) }));
 kms.say("lobby", "hi", { id: ulid() }).then(({ id, at }) => console.log(id, at), (err: KmsError) => console.log(err.code, err.maybeSent));
 
 // @ts-expect-error: there is no such event

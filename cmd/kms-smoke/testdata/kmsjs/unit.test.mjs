@@ -182,6 +182,26 @@ test("sends one at a time, and again under the same id until it is answered", as
   assert.equal((await d).logged, true);
 });
 
+test("edits and removes what was said, in the order of the calls", async (t) => {
+  const w = world(t);
+  const s = await w.joined();
+  const done = [w.kms.edit("lobby", "M", "better"), w.kms.remove("lobby", "M"), w.kms.edit("lobby", "M", "late").catch((err) => err.code)];
+  const [edit] = s.heard();
+  assert.deepEqual(edit, { op: "edit", ch: "lobby", id: edit.id, target: "M", text: "better" });
+  s.says({ op: "ack", ch: "lobby", id: edit.id, epoch: "e1", seq: 11, at: 5, logged: true });
+  assert.equal((await done[0]).seq, 11);
+  const [del] = s.heard();
+  assert.deepEqual(del, { op: "del", ch: "lobby", id: del.id, target: "M" });
+  s.says({ op: "ack", ch: "lobby", id: del.id, epoch: "e1", seq: 12, at: 6, logged: true });
+  const [late] = s.heard();
+  s.says({ op: "nack", of: "edit", ch: "lobby", id: late.id, code: "no_such_message", message: "none", retry: false });
+  assert.equal(await done[2], "no_such_message");
+  s.says({ op: "edit", ch: "lobby", seq: 13, id: "e", target: "M", text: "", at: 7 }, // changed again since: what follows tells
+    { op: "edit", ch: "lobby", seq: 14, id: "f", target: "M", text: "newest", at: 8 });
+  assert.deepEqual(w.told("edit").map((e) => e.text), ["newest"]);
+  assert.equal(w.kms.position("lobby").seq, 14);
+});
+
 test("a refusal that passes is waited for, and nothing overtakes it", async (t) => {
   const w = world(t);
   const s = await w.joined();
