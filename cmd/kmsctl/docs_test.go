@@ -99,7 +99,8 @@ func play(t *testing.T, k *kms, told []*command) []output {
 	var status controlplane.Status
 	k.read(t, &status, "status")
 	here := strings.NewReplacer("127.0.0.1:8080", k.addr, "127.0.0.1:8443", strings.TrimPrefix(status.HTTPS, "https://"),
-		" bin/", " "+k.bin+"/", "/backup/", t.TempDir()+"/")
+		" bin/", " "+k.bin+"/", "/backup/", t.TempDir()+"/", "/srv/kms", filepath.Join(testkit.ShortDir(t), "h"),
+		"127.0.0.1:9080", freeAddr(t), "127.0.0.1:9443", freeAddr(t), "127.0.0.1:17000", freeAddr(t))
 	dir := t.TempDir()
 	var script strings.Builder
 	for i, c := range told {

@@ -233,7 +233,6 @@ func TestPin_holdsATenantThroughDeploysAndKills(t *testing.T) {
 func TestPin_endsByItself(t *testing.T) {
 	h := newHost(t)
 	h.up()
-	h.look()
 	token := h.game("dragon")
 	b := h.otherBuild("u")
 	pin, err := h.client.Pin(t.Context(), controlplane.PinRequest{Version: "2.0", Tenant: "dragon", Build: b.Digest, Until: time.Now().Add(3 * time.Second)})
@@ -243,6 +242,10 @@ func TestPin_endsByItself(t *testing.T) {
 	if set := h.setOfNext("dragon", token, ""); set != pin.Set || h.setNamed(set).Build != b.Digest {
 		t.Errorf("dragon is led to %s, want %s", set, pin.Set)
 	}
+	if err := h.stop(); err != nil { // its time may be over while nobody is there to end it
+		t.Fatal(err)
+	}
+	h.up()
 	testkit.Eventually(t, 10*time.Second, "the pin is over", func() bool { return len(h.version("2.0").Pins) == 0 })
 	if set := h.setOfNext("dragon", token, ""); set == pin.Set {
 		t.Error("dragon is still led to the pinned set")
