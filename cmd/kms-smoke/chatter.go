@@ -13,12 +13,15 @@ type chatter struct {
 	work   sync.WaitGroup
 }
 
-func startChatter(users ...client) *chatter {
+func startChatter(users ...client) *chatter { return chatEvery(100*time.Millisecond, users...) }
+
+// chatEvery is startChatter at a pace of its own.
+func chatEvery(every time.Duration, users ...client) *chatter {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &chatter{cancel: cancel}
 	for i, u := range users {
 		c.work.Go(func() {
-			for n := 0; pause(ctx, 100*time.Millisecond); n++ {
+			for n := 0; pause(ctx, every); n++ {
 				u.say(fmt.Sprintf("おしゃべり %d-%d", i, n))
 			}
 		})
@@ -52,10 +55,15 @@ type calls struct {
 }
 
 func startCalls(g *gameServer, channel string) *calls {
+	return callEvery(50*time.Millisecond, g, channel)
+}
+
+// callEvery is startCalls at a pace of its own.
+func callEvery(every time.Duration, g *gameServer, channel string) *calls {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &calls{cancel: cancel}
 	c.work.Go(func() {
-		for pause(ctx, 50*time.Millisecond) {
+		for pause(ctx, every) {
 			// Not under ctx: a call that has begun is seen to its end.
 			r, err := g.post(context.WithoutCancel(ctx), channel, fmt.Sprintf("お知らせ %d", len(c.receipts)))
 			if err != nil {

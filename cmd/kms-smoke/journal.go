@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 // message is one that a client received.
@@ -33,6 +36,32 @@ type journal struct {
 	moved    int               // connections that the server asked us to leave
 	open     bool              // joined on a live connection
 	gone     bool              // the server said that there is nothing to come back to
+	told     []time.Time       // when the server asked us to leave
+	framed   int               // connections that ended with a close frame
+	bare     int               // and without
+
+	light bool  // keeps no messages, in a crowd of a thousand
+	lost  int64 // messages of the channel that did not come, by their seqs
+	last  int64 // seq of the last one that came
+}
+
+// closed notes how a connection ended.
+func (j *journal) closed(err error) {
+	var frame *websocket.CloseError
+	framed := errors.As(err, &frame) && frame.Code != websocket.CloseAbnormalClosure
+	j.note(func() {
+		if framed {
+			j.framed++
+		} else {
+			j.bare++
+		}
+	})
+}
+
+func (j *journal) isLight() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.light
 }
 
 func (j *journal) note(change func()) {

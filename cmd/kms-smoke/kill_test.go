@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -203,19 +202,6 @@ func (s *story) closed(but string) int {
 		n += unasked + moved
 	}
 	return n
-}
-
-// kill is kill -9.
-func (d *daemon) kill() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if _, err := d.signal(ctx, syscall.SIGKILL); err != nil {
-		return err
-	}
-	if d.code() != -1 {
-		return errors.New("the control plane had ended before it was killed")
-	}
-	return nil
 }
 
 // terminate is what systemd does.

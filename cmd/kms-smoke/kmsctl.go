@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/kmsctl/kms/controlplane"
 )
 
 // outcome is what a kmsctl command printed and ended with.
@@ -110,6 +112,19 @@ func (d *daemon) code() int { return d.cmd.ProcessState.ExitCode() }
 // interrupt is Ctrl-C.
 func (d *daemon) interrupt(ctx context.Context) (int, error) { return d.signal(ctx, syscall.SIGINT) }
 
+// kill is kill -9.
+func (d *daemon) kill() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if _, err := d.signal(ctx, syscall.SIGKILL); err != nil {
+		return err
+	}
+	if d.code() != -1 {
+		return errors.New("the control plane had ended before it was killed")
+	}
+	return nil
+}
+
 // signal sends a signal and waits for the end, which it forces when ctx ends first.
 func (d *daemon) signal(ctx context.Context, s syscall.Signal) (int, error) {
 	_ = d.cmd.Process.Signal(s) // one that has ended needs none
@@ -150,4 +165,22 @@ func (w *recorder) bytes() []byte {
 func (w *recorder) tail() string {
 	text := w.bytes()
 	return string(bytes.TrimSpace(text[max(0, len(text)-1500):]))
+}
+
+// pids are the processes of a status by what they are: irc, nginx, "1.0 ua".
+func pids(s *controlplane.Status) map[string]int {
+	out := map[string]int{}
+	for _, c := range s.Components {
+		if c.PID != 0 {
+			out[c.Name] = c.PID
+		}
+	}
+	for _, v := range s.Versions {
+		for _, set := range v.Sets {
+			for _, in := range set.Instances {
+				out[v.Name+" "+in.Role] = in.PID
+			}
+		}
+	}
+	return out
 }

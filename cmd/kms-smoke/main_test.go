@@ -116,24 +116,6 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// pids are the processes of a status by what they are: irc, nginx, "1.0 ua".
-func pids(s *controlplane.Status) map[string]int {
-	out := map[string]int{}
-	for _, c := range s.Components {
-		if c.PID != 0 {
-			out[c.Name] = c.PID
-		}
-	}
-	for _, v := range s.Versions {
-		for _, set := range v.Sets {
-			for _, in := range set.Instances {
-				out[v.Name+" "+in.Role] = in.PID
-			}
-		}
-	}
-	return out
-}
-
 // builds are what each live version serves.
 func builds(s *controlplane.Status) map[string]string {
 	out := map[string]string{}

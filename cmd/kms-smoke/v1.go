@@ -106,11 +106,13 @@ func (c *simple) ended(err error, joined bool) {
 	if c.ctx.Err() != nil {
 		return
 	}
+	c.closed(err)
 	c.note(func() {
 		c.open = false
 		switch {
 		case announced(err):
 			c.moved++
+			c.told = append(c.told, time.Now())
 		case joined:
 			c.unasked++
 		}
@@ -133,7 +135,9 @@ func (c *simple) take(f frame1, seen map[string]bool) {
 			if seen[f.ID] {
 				c.wrong = append(c.wrong, fmt.Sprintf("message %q came twice on one connection", f.Text))
 			}
-			seen[f.ID] = true
+			if seen[f.ID] = true; c.light {
+				return
+			}
 			c.got = append(c.got, message{kind: f.Type, id: f.ID, user: f.User, text: f.Text, at: time.Now()})
 		})
 	}

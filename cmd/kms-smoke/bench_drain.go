@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kmsctl/kms/controlplane"
+)
+
+// drainRate is how many clients a second the drains of the bench tell to move.
+const drainRate = 200
+
+// drains makes all clients of 2.0, as many as the bench has in all, and then those of 1.0 reconnect.
+func (b *deploys) drains(ctx context.Context) ([]figure, error) {
+	for of(b.everyone(), "2.0") < b.clients {
+		b.join(newResuming(b.plainBen()))
+		pause(ctx, 2*time.Millisecond)
+	}
+	if err := b.awaitOpen(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.awaitStill(ctx); err != nil {
+		return nil, err
+	}
+	lost, framed, bare, most := b.lost(), 0, 0, 0
+	framedBefore, bareBefore := b.ends()
+	for _, version := range []string{"2.0", "1.0"} {
+		told, err := b.drain(ctx, version)
+		if err != nil {
+			return nil, err
+		}
+		most = max(most, inOneSecond(told))
+	}
+	framed, bare = b.ends()
+	framed, bare = framed-framedBefore, bare-bareBefore
+	return []figure{
+		atMost(fmt.Sprintf("drain at %d/s: most told in one second", drainRate), float64(most), "", 1.1*drainRate),
+		atLeast("drain: connections that ended with a close frame", 100*float64(framed)/float64(max(1, framed+bare)), "%", 99.9),
+		atMost("drain: messages lost by clients of 2.0", float64(b.lost()-lost), "", 0),
+	}, nil
+}
+
+func of(clients []client, version string) (n int) {
+	for _, c := range clients {
+		if c.on() == version {
+			n++
+		}
+	}
+	return n
+}
+
+// awaitStill waits until nobody is told to leave any more.
+func (b *deploys) awaitStill(ctx context.Context) error {
+	for {
+		drains, err := b.control.Drains(ctx, "")
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(drains, func(d controlplane.Drain) bool { return d.Left > 0 }) {
+			return nil
+		}
+		if !pause(ctx, 50*time.Millisecond) {
+			return fmt.Errorf("drains go on: %+v", drains)
+		}
+	}
+}
+
+// drain has all clients of a version reconnect, and tells when each of them was told.
+func (b *deploys) drain(ctx context.Context, version string) (told []time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	set, err := b.servingSet(ctx, version)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if _, err := b.control.Drain(ctx, controlplane.DrainRequest{Target: set, Rate: drainRate, Message: "bench"}); err != nil {
+		return nil, err
+	}
+	for _, c := range b.everyone() {
+		if c.on() != version {
+			continue
+		}
+		j := c.seen()
+		err := j.await(ctx, "the drain", func() bool {
+			n := len(j.told)
+			return n > 0 && j.told[n-1].After(began) && j.open
+		})
+		if err != nil {
+			return nil, err
+		}
+		j.note(func() {
+			for _, at := range j.told {
+				if at.After(began) {
+					told = append(told, at)
+				}
+			}
+		})
+	}
+	return told, nil
+}
+
+func (b *deploys) servingSet(ctx context.Context, version string) (id string, err error) {
+	status, err := b.control.Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, v := range status.Versions {
+		for _, s := range v.Sets {
+			if v.Name == version && s.State == controlplane.SetServing {
+				return s.ID, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("no set of %s serves", version)
+}
+
+// ends counts how connections ended.
+func (b *deploys) ends() (framed, bare int) {
+	for _, c := range b.everyone() {
+		j := c.seen()
+		j.note(func() { framed, bare = framed+j.framed, bare+j.bare })
+	}
+	return framed, bare
+}
+
+// inOneSecond is the most that lie within any second.
+func inOneSecond(times []time.Time) (most int) {
+	slices.SortFunc(times, time.Time.Compare)
+	first := 0
+	for last, at := range times {
+		for at.Sub(times[first]) >= time.Second {
+			first++
+		}
+		most = max(most, last-first+1)
+	}
+	return most
+}
