@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ func newLedger(t *testing.T) *Daemon {
 	ctx, cancel := context.WithCancel(t.Context())
 	d.ctx = ctx
 	if d.host, err = hostdb.Open(ctx, filepath.Join(dir, "host.db")); err != nil {
+		t.Fatal(err)
+	}
+	if d.identity, err = d.host.Identity(); err != nil {
 		t.Fatal(err)
 	}
 	shared, err := store.Open(ctx, "sqlite:"+filepath.Join(dir, "kms.db"), store.Options{})
@@ -106,5 +110,71 @@ func TestRelease_isKnownBeforeTheLedgerKnows(t *testing.T) {
 	}
 	if r, err := d.Release(t.Context(), id); err != nil || r.State != controlplane.ReleaseDone {
 		t.Errorf("a release that is owed to the ledger is %+v, %v", r, err)
+	}
+}
+
+// TestLease_ofTheDead ends by itself when it is another host's, and is no obstacle when it is our own.
+func TestLease_ofTheDead(t *testing.T) {
+	d := newLedger(t)
+	lease := func(version, holder string, ttl time.Duration) {
+		t.Helper()
+		err := d.Store().AcquireLease(t.Context(), store.LeaseClaim{Name: leaseName(version), Holder: holder, Purpose: "deploy of " + version, TTL: ttl})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ttl := d.leaseClaim("f", controlplane.Release{Version: "2.0"}).TTL; ttl != 30*time.Second {
+		t.Errorf("leases are taken for %s", ttl)
+	}
+	lease("2.0", "elsewhere/home/f", time.Second)
+	q := controlplane.ReleaseRequest{Kind: controlplane.KindRetire, Version: "2.0"}
+	begin := func(wait time.Duration) error {
+		f := d.newFlight(hostdb.Flight{ID: "f", Release: controlplane.Release{Kind: q.Kind, Version: q.Version, State: controlplane.ReleaseRunning, StartedAt: time.Now()}})
+		defer f.cancel(nil)
+		if err := d.claim(t.Context(), f, 0); err != nil {
+			return err
+		}
+		defer d.unclaim(f)
+		q.Wait = wait
+		return d.acquire(t.Context(), f, q)
+	}
+	if err := leaseHeld("2.0", begin(0)); err == nil || !strings.Contains(err.Error(), "the control plane of elsewhere holds the lease for deploy of 2.0") {
+		t.Errorf("beside another host's lease: %v", err)
+	}
+	began := time.Now()
+	if err := begin(20 * time.Second); err != nil || time.Since(began) > 15*time.Second {
+		t.Errorf("after %s beside a dead holder's lease: %v", time.Since(began), err)
+	}
+	lease("3.0", d.holder("killed"), time.Hour)
+	takeOffNow(t, d, "3.0")
+}
+
+// TestFollow_outlivesAKill: a queued rollback was superseded, and the control plane killed before this host followed.
+func TestFollow_outlivesAKill(t *testing.T) {
+	d := newLedger(t)
+	began := time.Now().Add(-time.Minute)
+	queued := hostdb.Flight{ID: "f", Queued: true, Release: controlplane.Release{
+		Kind: controlplane.KindRollback, Version: "2.0", Build: "old", State: controlplane.ReleaseDone, Node: d.node, StartedAt: began, FinishedAt: began}}
+	if err := d.host.PutFlight(queued); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Store().PutRelease(t.Context(), store.Release{Version: "2.0", Build: "new", Kind: store.ReleaseDeploy, State: store.ReleaseDone, Node: "elsewhere",
+		StartedAt: began.Add(time.Second), FinishedAt: began.Add(time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time as after the kill
+		if err := d.enter(t.Context(), queued); err != nil {
+			t.Fatal(err)
+		}
+		err := d.closeLedger(t.Context()) // which cannot succeed: nobody has the build
+		records, _ := d.host.Flights()
+		if err == nil || !strings.Contains(err.Error(), "cannot follow release") || len(records) != 1 || records[0].Release.State != controlplane.ReleaseSuperseded {
+			t.Fatalf("%v, and host.db has %+v", err, records)
+		}
+	}
+	rows, err := d.Store().Releases(t.Context(), "2.0", 10)
+	if err != nil || len(rows) != 2 || rows[0].State != store.ReleaseSuperseded {
+		t.Errorf("the ledger has %+v, %v", rows, err)
 	}
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -107,7 +108,7 @@ func (d *Daemon) enterOwed(ctx context.Context, version string) error {
 		return err
 	}
 	for _, f := range records {
-		if f.Release.Version == version && f.Release.Ended() {
+		if f.Release.Version == version && f.Release.Ended() && f.Release.State != controlplane.ReleaseSuperseded {
 			if err := d.enter(ctx, f); err != nil {
 				return err
 			}
@@ -143,23 +144,24 @@ func (d *Daemon) claimAndEnter(ctx context.Context, record hostdb.Flight) error 
 	return d.enterQueued(ctx, record)
 }
 
-// enterQueued makes a queued rollback the newest release, unless one was done after it; then that one wins, here too.
+// enterQueued makes a queued rollback the newest release, unless one was done after it; then that one wins, and the record stays until
+// this host follows it.
 func (d *Daemon) enterQueued(ctx context.Context, f hostdb.Flight) error {
 	r := f.Release
 	rows, err := d.Store().Releases(ctx, r.Version, 50)
 	if err != nil {
 		return err
 	}
-	var newer *store.Release
+	superseded := false
 	for _, row := range rows {
 		switch {
 		case row.ID == r.ID || row.Node == r.Node && row.StartedAt.UnixMilli() == r.StartedAt.UnixMilli():
 			r.ID = row.ID // it was entered, and we were killed before we knew
-		case newer == nil && row.State == store.ReleaseDone && row.StartedAt.After(r.StartedAt):
-			newer = &row
+		case row.State == store.ReleaseDone && row.StartedAt.After(r.StartedAt):
+			superseded = true
 		}
 	}
-	if newer != nil && r.State == controlplane.ReleaseDone {
+	if superseded = superseded && r.State == controlplane.ReleaseDone; superseded {
 		r.State = controlplane.ReleaseSuperseded
 	}
 	if err := d.writeLedger(ctx, &r); err != nil {
@@ -170,25 +172,38 @@ func (d *Daemon) enterQueued(ctx context.Context, f hostdb.Flight) error {
 			return err
 		}
 	}
-	if err := d.host.DeleteFlight(f.ID); err != nil {
-		return err
-	}
 	d.log.Info("a queued release is in the ledger", "release", r.ID, "version", r.Version, "state", r.State)
-	if r.State == controlplane.ReleaseSuperseded {
-		d.work.Go(func() { d.follow(*newer) })
+	if !superseded {
+		return d.host.DeleteFlight(f.ID)
 	}
-	return nil
+	f.Release = r
+	err = d.host.PutFlight(f)
+	d.work.Go(d.settleLedger) // which follows
+	return err
 }
 
-// follow brings this host to a release that was made elsewhere.
-func (d *Daemon) follow(row store.Release) {
+// follow brings this host to the release that superseded a queued one, and forgets that one as soon as the way there is written down.
+func (d *Daemon) follow(ctx context.Context, queued hostdb.Flight) error {
+	rows, err := d.Store().Releases(ctx, queued.Release.Version, 50)
+	if err != nil {
+		return err
+	}
+	newest := slices.IndexFunc(rows, func(row store.Release) bool { return row.State == store.ReleaseDone })
+	if newest < 0 {
+		return d.host.DeleteFlight(queued.ID)
+	}
+	row := rows[newest]
 	r := controlplane.ReleaseRequest{
 		Kind: controlplane.KindDeploy, Version: row.Version, Build: row.Build, Who: "control plane", Force: true, Wait: time.Minute,
 		Message: fmt.Sprintf("release %d is newer than the rollback that was queued here", row.ID),
 	}
 	if row.Kind == store.ReleaseRetire {
-		r.Kind, r.Build = controlplane.KindRetire, ""
+		if r.Kind, r.Build = controlplane.KindRetire, ""; !d.routed(row.Version) {
+			return d.host.DeleteFlight(queued.ID)
+		}
 	}
-	_, err := d.Start(d.ctx, r)
-	d.logError(fmt.Sprintf("follow release %d", row.ID), err)
+	if _, err := d.Start(ctx, r); err != nil {
+		return fmt.Errorf("cannot follow release %d: %w", row.ID, err)
+	}
+	return d.host.DeleteFlight(queued.ID)
 }

@@ -276,8 +276,11 @@ func (f *flight) wantBuild(ctx context.Context) error {
 	})
 }
 
-// swapBack undoes a swap whose gate failed, and lets the new set go.
+// swapBack undoes a swap whose gate failed, and lets the new set go. When the control plane goes it is the next one that decides.
 func (f *flight) swapBack(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	return f.step("swap back", func() (string, error) { return "", f.goBack(ctx) })
 }
 
@@ -295,6 +298,8 @@ func (f *flight) discard(ctx context.Context) error {
 	switch {
 	case f.new == nil:
 		return nil
+	case ctx.Err() != nil:
+		return ctx.Err() // the control plane goes, and the next one decides
 	case f.record.Warm:
 		return f.d.drain(f.new, f.d.cfg.Duration("drain.deadline"), "version "+f.new.Version+" moves to another build")
 	case f.overtaken() != nil:

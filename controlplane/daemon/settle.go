@@ -134,6 +134,8 @@ func (d *Daemon) closeLedger(ctx context.Context) error {
 		known[f.Release.ID] = true
 		switch {
 		case !f.Release.Ended():
+		case f.Release.State == controlplane.ReleaseSuperseded:
+			failures = append(failures, d.follow(ctx, f))
 		case f.Queued:
 			failures = append(failures, d.claimAndEnter(ctx, f))
 		default:
