@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/runtime/names"
 )
 
@@ -46,6 +47,7 @@ func (d *Daemon) startCanary(ctx context.Context, r controlplane.CanaryRequest) 
 	if err := d.putCanary(&c, s); err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.CanaryWritten)
 	return &c, d.rearrange(r.Version, "version "+r.Version+" tries another build")
 }
 
@@ -131,6 +133,7 @@ func (d *Daemon) dropCanary(version, message string) error {
 	if err := d.host.DeleteCanary(version); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.CanaryForgotten)
 	d.mu.Lock()
 	delete(d.canaries, version)
 	d.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/runtime/store"
 )
@@ -38,6 +39,7 @@ func (d *Daemon) Pin(ctx context.Context, r controlplane.PinRequest) (*controlpl
 	if err := d.putPin(p, s); err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.PinWritten)
 	return &p, d.rearrange(r.Version, "tenant "+r.Tenant+" moves to another build")
 }
 
@@ -98,6 +100,7 @@ func (d *Daemon) dropPin(version, tenant, message string) error {
 	if err := d.host.DeletePin(version, tenant); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.PinForgotten)
 	d.mu.Lock()
 	delete(d.pins[version], tenant)
 	d.mu.Unlock()

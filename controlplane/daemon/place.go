@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/hostdb"
 )
 
@@ -108,6 +109,7 @@ func (d *Daemon) rearrange(version, message string) error {
 	if err := d.link(version); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.PlacesLinked)
 	for _, s := range d.setsOf(version) {
 		if d.stateOf(s) != controlplane.SetStopping {
 			d.logError("move clients", d.move(s, message))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kmsctl/kms/controlplane/failpoint"
 	"github.com/kmsctl/kms/controlplane/supervise"
 	"github.com/kmsctl/kms/runtime/auth"
 	"github.com/kmsctl/kms/runtime/names"
@@ -120,6 +121,7 @@ func (d *Daemon) probeAlone(ctx context.Context, s *set) error {
 	d.tested[s.Version] = s.ID
 	d.mu.Unlock()
 	err := d.link(s.Version)
+	failpoint.Reach(failpoint.ProbeLinked)
 	if err == nil {
 		_, err = d.probeThroughNginx(ctx, s)
 	}

@@ -1,6 +1,7 @@
-// Package failpoint lets a test kill the control plane at a named point: with KMS_FAILPOINT=NAME in its environment it sends
-// itself SIGKILL when it reaches NAME, with NAME:3 when it does so for the third time. KMS_FAILPOINT_TRACE=FILE appends each point
-// that is reached to FILE instead, one a line. Both are for tests only. Without them a point costs one comparison.
+// Package failpoint lets a test kill the control plane at a named point: with KMS_FAILPOINT=FILE in its environment it sends itself
+// SIGKILL when it reaches the point that FILE names, with NAME:3 in there when it does so for the third time. FILE may come, change
+// and go while the control plane runs. KMS_FAILPOINT_TRACE=FILE appends each point that is reached to FILE, one a line. Both are for
+// tests only. Without them a point costs one comparison.
 package failpoint
 
 import (
@@ -14,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The points of a release beside its steps: each stands directly after what it names, but for those that say "before".
+// The points of a release beside its steps, and of pins and canaries: each stands directly after what it names, but for those that say "before".
 const (
 	BeforeLease       = "before the lease"
 	LeaseTaken        = "lease taken"
@@ -41,6 +42,12 @@ const (
 	SetStopped        = "set stopped"
 	SetDirsRemoved    = "set directories removed"
 	SetForgotten      = "set forgotten"
+	ProbeLinked       = "probe linked"
+	PinWritten        = "pin written"
+	PinForgotten      = "pin forgotten"
+	CanaryWritten     = "canary written"
+	CanaryForgotten   = "canary forgotten"
+	PlacesLinked      = "places linked"
 	EndWritten        = "end written"
 	LedgerEnded       = "ledger ended"
 	LeaseReleased     = "lease released"
@@ -58,7 +65,8 @@ func All() []string {
 	all := []string{
 		BeforeLease, LeaseTaken, LedgerBegun, FlightWritten, SetChosen, SetWritten, SetDirMade, ProcessStarted, ProcessWritten,
 		ProcessConfigured, SwapIntended, RouteWritten, SlotSwapped, NginxWritten, NginxReloaded, VersionWritten, DrainWritten,
-		DrainTold, DrainCancelled, SlotRemoved, SetStopping, ProcessStopped, SetStopped, SetDirsRemoved, SetForgotten, EndWritten,
+		DrainTold, DrainCancelled, SlotRemoved, SetStopping, ProcessStopped, SetStopped, SetDirsRemoved, SetForgotten, ProbeLinked, PinWritten, PinForgotten,
+		CanaryWritten, CanaryForgotten, PlacesLinked, EndWritten,
 		LedgerEnded, LeaseReleased, FlightForgotten,
 	}
 	for _, step := range steps {
@@ -91,12 +99,13 @@ func Ended(step string) {
 }
 
 var (
-	target, count = parse(os.Getenv("KMS_FAILPOINT"))
-	trace         = os.Getenv("KMS_FAILPOINT_TRACE")
-	on            = target != "" || trace != ""
+	orders = os.Getenv("KMS_FAILPOINT")
+	trace  = os.Getenv("KMS_FAILPOINT_TRACE")
+	on     = orders != "" || trace != ""
 
-	mu   sync.Mutex
-	seen int
+	mu    sync.Mutex
+	order string // as last read
+	seen  int    // how often its point was reached since
 )
 
 // parse reads NAME or NAME:COUNT. A name that is no point is a mistake in a test, which would then prove nothing.
@@ -127,6 +136,11 @@ func reach(point string) {
 	if trace != "" {
 		record(point)
 	}
+	text, _ := os.ReadFile(orders) // none: nobody is to be killed now
+	if string(text) != order {
+		order, seen = string(text), 0
+	}
+	target, count := parse(strings.TrimSpace(order))
 	if point != target {
 		return
 	}

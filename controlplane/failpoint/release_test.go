@@ -300,7 +300,9 @@ func (w *wire) cut(hangs bool) {
 // TestRollback_withoutTheDatabase goes to a warm set from host.db alone, holds through a kill -9, and is in the ledger when the database
 // is back: as the newest release, or as superseded by one that was made elsewhere meanwhile.
 func TestRollback_withoutTheDatabase(t *testing.T) {
+	t.Parallel()
 	t.Run("sqlite locked for ever", func(t *testing.T) {
+		t.Parallel()
 		r := newRig(t, "")
 		lock, err := os.OpenFile(filepath.Join(r.home, "kms.db.writer"), os.O_RDWR, 0)
 		if err != nil {
@@ -314,6 +316,7 @@ func TestRollback_withoutTheDatabase(t *testing.T) {
 	})
 	for name, hangs := range map[string]bool{"mysql gone": false, "mysql hanging": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			u, err := url.Parse(testkit.MySQL(t))
 			if err != nil {
 				t.Fatal(err)
@@ -380,7 +383,13 @@ func rollBackAlone(t *testing.T, r *rig, away outage, elsewhere bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	away.end()
+	if r.t.Name() == "TestRollback_withoutTheDatabase/mysql_gone" {
+		r.kill()
+		away.end()
+		r.start()
+	} else {
+		away.end()
+	}
 	testkit.Eventually(t, 30*time.Second, "this host follows", func() bool { v := r.version(over); return v.Build == second && v.Running == nil })
 	rows, err = r.store.Releases(t.Context(), over, 3)
 	superseded := 0

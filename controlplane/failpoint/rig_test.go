@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strconv"
@@ -40,6 +42,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	// Most of the time a home waits, for a disk or a process: with as many at a time as there are cores, the cores wait too.
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -47,17 +54,22 @@ func TestMain(m *testing.M) {
 
 // rig is a home with a control plane that can be killed: the real kmsctl, nginx and store, and builds of a few bytes.
 type rig struct {
-	t      *testing.T
-	home   string
-	http   string
-	env    []string
-	store  *store.Store
-	client *api.Client
-	wrap   []string // what runs the control plane, when it is not to be run as it is
-	cmd    *exec.Cmd
-	ended  chan struct{}
-	builds int
-	back   []time.Duration // how long each control plane took until nothing was left to recover
+	t       *testing.T
+	home    string
+	http    string
+	env     []string
+	store   *store.Store
+	client  *api.Client
+	wrap    []string // what runs the control plane, when it is not to be run as it is
+	cmd     *exec.Cmd
+	ended   chan struct{}
+	host    *sql.DB // host.db
+	builds  int
+	made    int               // versions
+	places  bool              // pins and canaries are made in here
+	good    []string          // builds that pass their gate
+	scripts map[string]string // other builds, by the line that makes them so
+	back    []time.Duration   // how long each control plane took until nothing was left to recover
 }
 
 func newRig(t *testing.T, url string) *rig {
@@ -80,6 +92,7 @@ func newRigIn(t *testing.T, url string, wrap func(home string) []string) *rig {
 	} else {
 		r.env = append(r.env, "KMS_STORE="+url)
 	}
+	r.env = append(r.env, "KMS_FAILPOINT="+home+".order", "KMS_FAILPOINT_TRACE="+r.trail())
 	r.wrap = wrap(home)
 	t.Cleanup(r.close)
 	r.start()
@@ -90,7 +103,29 @@ func newRigIn(t *testing.T, url string, wrap func(home string) []string) *rig {
 	return r
 }
 
-// launch starts a control plane, with a fail point or a trace in its environment.
+// trail is the file with the points that the control planes reached.
+func (r *rig) trail() string { return r.home + ".trace" }
+
+// order names the point at which control planes are killed from now on; empty: none.
+func (r *rig) order(point string) {
+	r.t.Helper()
+	beside := r.home + ".order.new"
+	if err := errors.Join(os.WriteFile(beside, []byte(point), 0o600), os.Rename(beside, r.home+".order")); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// gone reports whether the control plane has ended.
+func (r *rig) gone() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// launch starts a control plane.
 func (r *rig) launch(env ...string) {
 	r.t.Helper()
 	log, err := os.OpenFile(r.home+".log", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -161,6 +196,9 @@ func (r *rig) close() {
 	r.kill()
 	if r.store != nil {
 		r.store.Close()
+	}
+	if r.host != nil {
+		r.host.Close()
 	}
 	for _, pid := range r.processes("") {
 		syscall.Kill(pid, syscall.SIGKILL)
@@ -279,12 +317,12 @@ func serving(v controlplane.VersionInfo) (controlplane.Set, error) {
 
 // flights counts what host.db still has under way, or owes the ledger.
 func (r *rig) flights() (n int, err error) {
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(r.home, "host.db")+"?mode=ro&_pragma=busy_timeout(1000)")
-	if err != nil {
-		return 0, err
+	if r.host == nil {
+		if r.host, err = sql.Open("sqlite", "file:"+filepath.Join(r.home, "host.db")+"?mode=ro&_pragma=busy_timeout(1000)"); err != nil {
+			return 0, err
+		}
 	}
-	defer db.Close()
-	err = db.QueryRow("SELECT COUNT(*) FROM flights").Scan(&n)
+	err = r.host.QueryRow("SELECT COUNT(*) FROM flights").Scan(&n)
 	return n, err
 }
 
@@ -306,6 +344,9 @@ func (r *rig) unsettled(version string, before controlplane.VersionInfo) error {
 			slots = append(slots, other.Name)
 		}
 		for _, s := range other.Sets {
+			if s.State == controlplane.SetStopping {
+				return fmt.Errorf("set %s stops", s.ID)
+			}
 			known = append(known, s.ID)
 			for _, in := range s.Instances {
 				want = append(want, in.PID)
@@ -316,7 +357,7 @@ func (r *rig) unsettled(version string, before controlplane.VersionInfo) error {
 	if v.Running != nil {
 		return errors.New("a release still runs")
 	}
-	if err := r.ledgerTells(version, v); err != nil {
+	if err := r.ledgerTells(version, v, 100); err != nil {
 		return err
 	}
 	leases, err := r.store.Leases(r.t.Context())
@@ -332,7 +373,7 @@ func (r *rig) unsettled(version string, before controlplane.VersionInfo) error {
 	if err := r.keptPIDs(before, v); err != nil {
 		return err
 	}
-	if err := r.serves(version, v); err != nil {
+	if err := errors.Join(r.serves(version, v), r.leads(version, v)); err != nil {
 		return err
 	}
 	if n, err := r.flights(); n > 0 || err != nil {
@@ -356,9 +397,9 @@ func (r *rig) names(dir string) []string {
 	return out
 }
 
-// ledgerTells holds the ledger and the desired build against what serves.
-func (r *rig) ledgerTells(version string, v controlplane.VersionInfo) error {
-	rows, err := r.store.Releases(r.t.Context(), version, 1000)
+// ledgerTells holds the ledger, as far back as limit, and the desired build against what serves.
+func (r *rig) ledgerTells(version string, v controlplane.VersionInfo, limit int) error {
+	rows, err := r.store.Releases(r.t.Context(), version, limit)
 	if err != nil {
 		return err
 	}
@@ -438,9 +479,46 @@ func (r *rig) serves(version string, v controlplane.VersionInfo) error {
 		if err != nil {
 			return err
 		}
+		if v.Canary != nil && a.Set == v.Canary.Set {
+			continue // the share has this tenant
+		}
 		if !v.Healthy || a.Set != s.ID || a.PID != pids(v)[s.ID+"/"+role] {
 			return fmt.Errorf("%s is answered by set %s pid %d; %s serves with %v, healthy %v", path, a.Set, a.PID, s.ID, pids(v), v.Healthy)
 		}
+	}
+	return nil
+}
+
+// leads holds that nginx leads the pinned tenant and the canary's share where status says, and nobody else there.
+func (r *rig) leads(version string, v controlplane.VersionInfo) error {
+	if v.State != controlplane.Live || !r.places {
+		return nil
+	}
+	s, err := serving(v)
+	if err != nil {
+		return err
+	}
+	want, few := s.ID, 0
+	for _, p := range v.Pins {
+		want = p.Set
+	}
+	if a, err := r.ask("/ua/" + version + "/" + pinned); err != nil || a.Set != want && (v.Canary == nil || a.Set != v.Canary.Set) {
+		return fmt.Errorf("the tenant of pins is answered by set %s, want %s: %v", a.Set, want, err)
+	}
+	for i := range 12 {
+		a, err := r.ask(fmt.Sprintf("/ua/%s/demo?u=%d", version, i))
+		if err != nil {
+			return err
+		}
+		if a.Set != s.ID {
+			few++
+		}
+		if a.Set != s.ID && (v.Canary == nil || a.Set != v.Canary.Set) {
+			return fmt.Errorf("user %d is answered by set %s, %s serves and the canary is %+v", i, a.Set, s.ID, v.Canary)
+		}
+	}
+	if (few > 0) != (v.Canary != nil) {
+		return fmt.Errorf("%d of 12 users are led to the canary %+v", few, v.Canary)
 	}
 	return nil
 }
