@@ -64,7 +64,7 @@ func (b *deploys) bench(ctx context.Context) (figures []figure, err error) {
 	if err := b.settle(ctx); err != nil {
 		return nil, err
 	}
-	b.control = api.Dial(b.path("run", "kms.sock"))
+	b.control = api.Dial(filepath.Join(b.runDir(), "kms.sock"))
 	defer b.control.Close()
 	if err := b.gather(ctx); err != nil {
 		return nil, err
@@ -252,25 +252,22 @@ func percentile(times []time.Duration, p int) time.Duration {
 	return sorted[min(len(sorted)-1, len(sorted)*p/100)]
 }
 
-// runInMemory puts the directory of sockets and slots into memory, where /run is on a real host, if this machine has such a place.
-func runInMemory(home string) (remove func() error, err error) {
+// inMemory makes a directory for sockets and slots in memory, where /run is on a real host; empty when this machine has no such place.
+func inMemory() string {
 	dir, err := os.MkdirTemp("/dev/shm", "kmssmoke")
 	if err != nil {
-		return func() error { return nil }, nil
+		return ""
 	}
-	return func() error { return os.RemoveAll(dir) }, os.Symlink(dir, filepath.Join(home, "run"))
+	return dir
 }
 
 // benchDeploys prints a line per figure and returns an exit code.
 func benchDeploys(ctx context.Context, o options, swaps, clients int, stdout, stderr io.Writer) int {
+	o.run = inMemory()
+	defer os.RemoveAll(o.run)
 	r, err := newRig(o)
 	if err != nil {
 		fmt.Fprintln(stderr, "kms-smoke: error:", err)
-		return 1
-	}
-	remove, err := runInMemory(r.home)
-	if err != nil {
-		fmt.Fprintln(stderr, "kms-smoke: error:", errors.Join(err, remove(), r.removeHome()))
 		return 1
 	}
 	b := &deploys{story: &story{rig: r, out: &report{}, progress: stderr}, swaps: swaps, clients: clients, versions: 20}
@@ -283,7 +280,7 @@ func benchDeploys(ctx context.Context, o options, swaps, clients int, stdout, st
 			code = 1
 		}
 	}
-	if err = errors.Join(err, r.close(), remove()); err != nil {
+	if err = errors.Join(err, r.close()); err != nil {
 		fmt.Fprintln(stderr, "kms-smoke: error:", err)
 		code = 1
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -145,7 +146,7 @@ func (b *deploys) swapBack(ctx context.Context) error {
 // firstServed asks through nginx, as several callers do, and tells when the first request was answered that had found the slot led to
 // another set than now: nginx reads the link at each request.
 func (b *deploys) firstServed(ctx context.Context) <-chan time.Time {
-	slot := b.path("run", "slots", "2.0", "s")
+	slot := filepath.Join(b.runDir(), "slots", "2.0", "s")
 	before, _ := os.Readlink(slot)
 	game := *b.game
 	game.front = b.bare

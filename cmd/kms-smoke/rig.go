@@ -20,6 +20,7 @@ import (
 type options struct {
 	builds string    // directory of kmsctl and kms-VERSION
 	home   string    // empty: a new short one in /tmp, removed at the end
+	run    string    // directory of the sockets; empty: in the home
 	store  string    // URL; empty: SQLite in the home
 	ircd   string    // empty: whichever is installed
 	log    io.Writer // what the control plane prints on stderr
@@ -72,10 +73,20 @@ func (r *rig) environ() []string {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + r.home, "KMS_HOME=" + r.home, "KMS_BUILDS=" + r.builds,
 		"KMS_HTTP=" + r.http, "KMS_HTTPS=" + r.https, "KMS_IRC_LISTEN=" + r.irc, "KMS_IRC_KIND=" + r.ircd,
 	}
+	if r.run != "" {
+		env = append(env, "KMS_RUN="+r.run)
+	}
 	if r.store != "" {
 		env = append(env, "KMS_STORE="+r.store)
 	}
 	return env
+}
+
+func (r *rig) runDir() string {
+	if r.run != "" {
+		return r.run
+	}
+	return r.path("run")
 }
 
 func (r *rig) path(parts ...string) string {
