@@ -36,8 +36,8 @@ func TestLease_parallelDeploysSerialise(t *testing.T) {
 	r := newRig(t, "")
 	builds := []string{r.build(""), r.build("")}
 	r.release(deploy(over, builds[0]))
-	slow := deploy(over, builds[1])
-	slow.Gate.WarmUp = "sleep 1"
+	slow, allCame := deploy(over, builds[1]), filepath.Join(r.home, "all-came")
+	slow.Gate.WarmUp = "until test -e " + allCame + "; do sleep 0.05; done"
 	if _, err := r.begin(slow); err != nil {
 		t.Fatal(err)
 	}
@@ -53,11 +53,17 @@ func TestLease_parallelDeploysSerialise(t *testing.T) {
 				t.Errorf("%s: %v", q.Message, err)
 			}
 		})
-		time.Sleep(5 * time.Millisecond) // first come
+		testkit.Eventually(t, 10*time.Second, q.Message+" waits", func() bool { // first come
+			leases, err := r.client.Leases(t.Context())
+			return err == nil && len(leases) == 1 && leases[0].Waiting == i+1
+		})
 	}
 	leases, err := r.client.Leases(t.Context())
-	if err != nil || len(leases) != 1 || leases[0].Version != over || !strings.HasPrefix(leases[0].Purpose, "deploy of 2.0 by ") || leases[0].Waiting < 40 {
+	if err != nil || len(leases) != 1 || leases[0].Version != over || !strings.HasPrefix(leases[0].Purpose, "deploy of 2.0 by ") || leases[0].Waiting != 50 {
 		t.Errorf("leases are %+v, %v", leases, err)
+	}
+	if err := os.WriteFile(allCame, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	group.Wait()
 	testkit.Eventually(t, 10*time.Second, "the last has ended", func() bool { return r.version(over).Running == nil })
