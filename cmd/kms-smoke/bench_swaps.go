@@ -153,7 +153,7 @@ func (b *deploys) firstServed(ctx context.Context) <-chan time.Time {
 	served := make(chan time.Time, askers)
 	for range askers {
 		go func() {
-			for ctx.Err() == nil && len(served) == 0 {
+			for ; ctx.Err() == nil && len(served) == 0; pause(ctx, time.Millisecond) {
 				now, _ := os.Readlink(slot)
 				err := game.call(ctx, "GET", "channels/"+lobby, nil, nil)
 				if at := time.Now(); err == nil && now != "" && now != before {
