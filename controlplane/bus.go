@@ -38,16 +38,50 @@ type LinkReport struct {
 	Problem   string        `json:"problem,omitempty"`
 }
 
-// BusStatus is how one instance's connection to the bus does.
+// BusStatus is how one instance's connection to the bus does, as of the poll a second ago at most. Counts begin with the process.
 type BusStatus struct {
-	Version string  `json:"version"`
-	Set     string  `json:"set"`
-	Role    string  `json:"role"`
-	Up      bool    `json:"up"`
-	Detail  string  `json:"detail,omitempty"`
-	Sent    float64 `json:"sent_total"`
-	Got     float64 `json:"received_total"`
-	Refused float64 `json:"refused_total"` // lines without a valid HMAC
+	Version    string        `json:"version"`
+	Set        string        `json:"set"`
+	Role       string        `json:"role"`
+	Up         bool          `json:"up"`
+	Detail     string        `json:"detail,omitempty"`
+	Lag        time.Duration `json:"lag_ns"`     // of the last PING to its IRC server and back
+	PerSecond  float64       `json:"per_second"` // messages sent and received between the last two polls
+	Sent       float64       `json:"sent_total"`
+	Got        float64       `json:"received_total"`
+	Refs       float64       `json:"refs_total"`    // sent without their text, which fits no line
+	Healed     float64       `json:"healed_total"`  // holes that were read from the log
+	Refused    float64       `json:"refused_total"` // lines without a valid HMAC
+	Dropped    float64       `json:"dropped_total"` // not sent: the bus was down or its queue full
+	Reconnects float64       `json:"reconnects_total"`
+}
+
+// BusQuery asks for what travels on a link; empty fields mean all.
+type BusQuery struct {
+	Link    string // empty: the active one
+	Tenant  string
+	Channel string
+	Version string // of the sending process
+	Text    bool   // show what people wrote, and under which name
+}
+
+// BusLine is one message on the bus, or a line that processes refuse.
+type BusLine struct {
+	At      time.Time     `json:"at"` // when it came
+	Link    string        `json:"link"`
+	Nick    string        `json:"nick"`             // of the sending process, as the IRC server knows it
+	Origin  string        `json:"origin,omitempty"` // node/set/role
+	Version string        `json:"version,omitempty"`
+	Kind    string        `json:"kind,omitempty"`
+	Tenant  string        `json:"tenant,omitempty"`
+	Channel string        `json:"channel,omitempty"`
+	Seq     int64         `json:"seq,omitempty"`
+	User    string        `json:"user,omitempty"`
+	Size    int           `json:"bytes"`             // of the envelope, or of the refused line's text
+	Lag     time.Duration `json:"lag_ns,omitempty"`  // from commit to here, by the clocks of both hosts
+	Refused string        `json:"refused,omitempty"` // why processes drop it
+	Name    string        `json:"name,omitempty"`
+	Text    string        `json:"text,omitempty"`
 }
 
 // NginxReport answers `kmsctl nginx test|apply|diff`.

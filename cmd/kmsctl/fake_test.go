@@ -32,6 +32,16 @@ func fakeDaemon(ctx context.Context, dir string) (*apitest.Backend, error) {
 	b.LimitedFunc = func(_ context.Context, tenant string) (map[string]int64, error) {
 		return map[string]int64{"messages_per_second": 4711}, nil
 	}
+	b.TailBusFunc = func(_ context.Context, q controlplane.BusQuery, line func(controlplane.BusLine) error) error {
+		l := controlplane.BusLine{Nick: "s1a2b3c4du", Origin: "n1/s1a2b3c4d/ua", Version: "2.0", Kind: "say", Tenant: "wonderland", Channel: "hall", Seq: 12, User: "alice", Size: 143, Lag: 3 * time.Millisecond}
+		if q.Text {
+			l.Name, l.Text = "Alice", "hi\x1b[2J"
+		}
+		if err := line(l); err != nil {
+			return err
+		}
+		return line(controlplane.BusLine{Nick: "stranger", Size: 5, Refused: "the line is not sealed with the link's key"})
+	}
 	b.PingBusFunc = func(context.Context) (*controlplane.LinkReport, error) {
 		return &controlplane.LinkReport{Name: "local", Server: "127.0.0.1:16667", Software: "InspIRCd-3", RoundTrip: 420 * time.Microsecond, MaxLine: 4096, OK: true}, nil
 	}

@@ -13,33 +13,44 @@ import (
 
 func newIRC(c *cli) *cobra.Command {
 	return group("irc", "Look after the bus: the IRC network between UA and API servers", `  kmsctl irc status
-  kmsctl irc ping
-  kmsctl irc link list`, newIRCStatus(c), newIRCPing(c), newIRCLink(c), newIRCConfig(c))
+  kmsctl irc tail --tenant wonderland
+  kmsctl irc link list`, newIRCStatus(c), newIRCTail(c), newIRCPing(c), newIRCLink(c), newIRCConfig(c))
 }
 
 func newIRCStatus(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:     "status",
-		Short:   "Show each process's connection to the bus",
-		Example: "  kmsctl irc status",
-		Args:    args(0, 0),
+		Use:   "status",
+		Short: "Show each process's connection to the bus",
+		Long: `Status shows, for each process: LAG, the time its IRC server takes to answer; RATE, messages a second over the bus, both ways; HEALED,
+holes that were read from the log; REFUSED, lines without the link's HMAC. Wide output adds totals, references, what was not sent, and
+reconnections.`,
+		Example: `  kmsctl irc status
+  kmsctl irc status -o wide`,
+		Args: args(0, 0),
 		RunE: c.with(func(ctx context.Context, k *api.Client, _ []string) error {
 			list, err := k.Bus(ctx)
 			if err != nil {
 				return err
 			}
-			t := table{data: list, empty: "no process is on the bus", columns: []column{{title: "VERSION", flex: true}, {title: "SET"}, {title: "ROLE"}, {title: "BUS"},
-				{title: "SENT", right: true}, {title: "RECEIVED", right: true}, {title: "REFUSED", right: true}, {title: "DETAIL", flex: true}}}
-			for _, b := range list {
-				state := "up"
-				if !b.Up {
-					state = "down"
-				}
-				t.rows = append(t.rows, []string{b.Version, b.Set, b.Role, state, count(b.Sent), count(b.Got), count(b.Refused), dash(b.Detail)})
-			}
-			return c.print(t)
+			return c.print(busTable(list))
 		}),
 	}
+}
+
+func busTable(list []controlplane.BusStatus) table {
+	t := table{data: list, empty: "no process is on the bus", columns: []column{{title: "VERSION", flex: true}, {title: "SET"}, {title: "ROLE"}, {title: "BUS"},
+		{title: "LAG", right: true}, {title: "RATE", right: true}, {title: "HEALED", right: true}, {title: "REFUSED", right: true},
+		{title: "SENT", right: true, wide: true}, {title: "RECEIVED", right: true, wide: true}, {title: "REFS", right: true, wide: true},
+		{title: "DROPPED", right: true, wide: true}, {title: "RECONNECTS", right: true, wide: true}, {title: "DETAIL", flex: true}}}
+	for _, b := range list {
+		state := "up"
+		if !b.Up {
+			state = "down"
+		}
+		t.rows = append(t.rows, []string{b.Version, b.Set, b.Role, state, dash(took(b.Lag)), rate(b.PerSecond), count(b.Healed), count(b.Refused),
+			count(b.Sent), count(b.Got), count(b.Refs), count(b.Dropped), count(b.Reconnects), dash(b.Detail)})
+	}
+	return t
 }
 
 func count(f float64) string { return strconv.FormatFloat(f, 'f', 0, 64) }

@@ -61,6 +61,8 @@ type Backend interface {
 	Limited(ctx context.Context, tenant string) (map[string]int64, error)
 
 	Bus(ctx context.Context) ([]controlplane.BusStatus, error)
+	// TailBus calls line for what travels on a link until ctx ends.
+	TailBus(ctx context.Context, q controlplane.BusQuery, line func(controlplane.BusLine) error) error
 	TestLink(ctx context.Context, name string) (*controlplane.LinkReport, error)
 	PingBus(ctx context.Context) (*controlplane.LinkReport, error)
 	// LinksChanged tells every instance the links of the store.

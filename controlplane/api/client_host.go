@@ -70,6 +70,21 @@ func (c *Client) Bus(ctx context.Context) ([]controlplane.BusStatus, error) {
 	return get[[]controlplane.BusStatus](ctx, c, "/bus", nil)
 }
 
+// TailBus calls each for what travels on a link until ctx ends.
+func (c *Client) TailBus(ctx context.Context, q controlplane.BusQuery, each func(controlplane.BusLine) error) error {
+	query := values("link", q.Link, "tenant", q.Tenant, "channel", q.Channel, "version", q.Version)
+	if q.Text {
+		query.Set("text", "true")
+	}
+	return c.stream(ctx, "/bus/tail", query, func(text []byte) error {
+		var l controlplane.BusLine
+		if err := json.Unmarshal(text, &l); err != nil {
+			return c.explain(err)
+		}
+		return each(l)
+	})
+}
+
 // PingBus measures a round trip over the active link.
 func (c *Client) PingBus(ctx context.Context) (*controlplane.LinkReport, error) {
 	return post[*controlplane.LinkReport](ctx, c, "/bus/ping", nil)

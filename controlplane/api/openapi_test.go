@@ -99,7 +99,7 @@ func TestPage_schemasAreTheTypes(t *testing.T) {
 		"DeprecationRequest": controlplane.DeprecationRequest{}, "TenantChange": TenantChange{}, "TenantLimit": TenantLimit{},
 		"BuildCheck": controlplane.BuildCheck{}, "GCRequest": controlplane.GCRequest{}, "GCBuild": controlplane.GCBuild{}, "Drain": controlplane.Drain{}, "Event": controlplane.Event{}, "LogLine": controlplane.LogLine{},
 		"Connection": controlplane.Connection{}, "Finding": controlplane.Finding{}, "LinkInfo": controlplane.LinkInfo{}, "LinkRequest": controlplane.LinkRequest{},
-		"LinkReport": controlplane.LinkReport{}, "BusStatus": controlplane.BusStatus{}, "NginxReport": controlplane.NginxReport{},
+		"LinkReport": controlplane.LinkReport{}, "BusStatus": controlplane.BusStatus{}, "BusLine": controlplane.BusLine{}, "NginxReport": controlplane.NginxReport{},
 		"KickRequest": KickRequest{}, "Count": Count{}, "AuditEntry": AuditEntry{}, "Tenant": Tenant{}, "NewTenant": NewTenant{}, "Key": Key{}, "NewKey": NewKey{}, "MadeKey": MadeKey{},
 		"NewToken": NewToken{}, "MadeToken": MadeToken{}, "Channel": Channel{}, "NewChannel": NewChannel{}, "FilePath": FilePath{},
 		"NGWord": NGWord{}, "NGSettings": NGSettings{}, "NGListInfo": NGListInfo{}, "NGList": NGList{}, "NGChange": NGChange{}, "NGChanged": NGChanged{},

@@ -72,6 +72,7 @@ var routes = []route{
 	{method: "POST", path: "/v1/links/{link}/activate", action: "irc link activate", do: activateLink},
 	{method: "POST", path: "/v1/links/{link}/test", do: testLink},
 	{method: "GET", path: "/v1/bus", do: getBus},
+	{method: "GET", path: "/v1/bus/tail", query: []string{"link", "tenant", "channel", "version", "text"}, stream: streamBus},
 	{method: "POST", path: "/v1/bus/ping", do: pingBus},
 
 	{method: "GET", path: "/v1/nginx", do: getNginx},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -129,5 +130,26 @@ func streamLogs(c *call) error {
 	q := controlplane.LogQuery{Version: c.query("version"), Set: c.query("set"), Role: c.query("role"), Lines: int(min(lines, 100_000)), Follow: follow}
 	return c.stream(func(ctx context.Context, send func(any) error) error {
 		return c.Logs(ctx, q, func(l controlplane.LogLine) error { return send(l) })
+	})
+}
+
+// streamBus shows what people wrote only when that is asked for, which the audit trail then tells.
+func streamBus(c *call) error {
+	q := controlplane.BusQuery{Link: c.query("link"), Tenant: c.query("tenant"), Channel: c.query("channel"), Version: c.query("version")}
+	var err error
+	if q.Text, err = c.queryBool("text"); err != nil {
+		return err
+	}
+	if q.Link != "" {
+		if _, err := c.Store().Link(c.ctx, q.Link); err != nil {
+			return err
+		}
+	}
+	if q.Text {
+		subject := strings.Trim(q.Tenant+"/"+q.Channel, "/")
+		c.Audited(c.ctx, c.who, "irc tail --text", clip(subject, 200), "", nil)
+	}
+	return c.stream(func(ctx context.Context, send func(any) error) error {
+		return c.TailBus(ctx, q, func(l controlplane.BusLine) error { return send(l) })
 	})
 }

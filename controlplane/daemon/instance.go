@@ -58,6 +58,8 @@ type sample struct {
 	connections int
 	messages    float64
 	perSecond   float64
+	bus         float64 // messages sent and received over the bus so far
+	busRate     float64
 	asked       float64   // frames and logins so far
 	failed      float64   // those refused for no fault of the client's
 	failedAt    time.Time // when more than a tenth of what came since the poll before failed
@@ -378,8 +380,10 @@ func (s sample) next(stats *pb.StatsReply, health *pb.HealthReply, now time.Time
 	n := sample{at: now, stats: stats, health: health}
 	n.connections = int(stats.GetValues()["connections"])
 	n.messages = stats.GetValues()["messages_in_total"]
-	if seconds := now.Sub(s.at).Seconds(); !s.at.IsZero() && seconds > 0 && n.messages >= s.messages {
-		n.perSecond = (n.messages - s.messages) / seconds
+	n.bus = stats.GetValues()["bus_in_total"] + stats.GetValues()["bus_out_total"]
+	if seconds := now.Sub(s.at).Seconds(); !s.at.IsZero() && seconds > 0 {
+		n.perSecond = max(0, n.messages-s.messages) / seconds
+		n.busRate = max(0, n.bus-s.bus) / seconds
 	}
 	n.countFailures(s)
 	return n

@@ -174,16 +174,9 @@ func (d *Daemon) TestLink(ctx context.Context, name string) (*controlplane.LinkR
 
 // PingBus tests the active link.
 func (d *Daemon) PingBus(ctx context.Context) (*controlplane.LinkReport, error) {
-	d.mu.Lock()
-	name := ""
-	for _, l := range d.links {
-		if l.State == store.LinkActive {
-			name = l.Name
-		}
-	}
-	d.mu.Unlock()
-	if name == "" {
-		return nil, controlplane.Errorf(controlplane.NotFound, "there is no active link").WithHint("kmsctl irc link add NAME --server HOST:PORT --active")
+	name, err := d.activeLink()
+	if err != nil {
+		return nil, err
 	}
 	return d.TestLink(ctx, name)
 }

@@ -179,7 +179,9 @@ func (d *Daemon) busStatus() []controlplane.BusStatus {
 				}
 			}
 			v := stats.GetValues()
+			b.Lag, b.PerSecond = time.Duration(v["bus_lag_seconds"]*float64(time.Second)), in.busRate()
 			b.Sent, b.Got, b.Refused = v["bus_out_total"], v["bus_in_total"], v["bus_refused_total"]
+			b.Refs, b.Healed, b.Dropped, b.Reconnects = v["bus_refs_total"], v["healed_total"], v["bus_dropped_total"], v["bus_reconnects_total"]
 			out = append(out, b)
 		}
 	}
@@ -199,6 +201,12 @@ func (in *instance) onBus() bool {
 		}
 	}
 	return false
+}
+
+func (in *instance) busRate() float64 {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.last.busRate
 }
 
 func (in *instance) lastPoll() (*pb.HealthReply, *pb.StatsReply) {

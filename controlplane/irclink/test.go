@@ -85,21 +85,29 @@ func newTester(link bus.Link, nick string) *tester {
 
 // ready waits until the client is on the channel.
 func (t *tester) ready(ctx context.Context, channel string) error {
+	if err := joined(ctx, t.Bus); err != nil {
+		return err
+	}
+	t.Join(names.ProbeTenant, channel)
+	_, err := t.Ping(ctx)
+	return err
+}
+
+// joined waits until the server has let the client in.
+func joined(ctx context.Context, b *bus.Bus) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for !t.Up() {
+	for !b.Up() {
 		select {
 		case <-ctx.Done():
-			if detail := t.Stats().Detail; detail != "" {
+			if detail := b.Stats().Detail; detail != "" {
 				return errors.New(detail)
 			}
 			return fmt.Errorf("the server does not answer: %w", ctx.Err())
 		case <-ticker.C:
 		}
 	}
-	t.Join(names.ProbeTenant, channel)
-	_, err := t.Ping(ctx)
-	return err
+	return nil
 }
 
 // sendTo publishes an envelope of size bytes, or a short one, and waits for it to arrive.

@@ -22,8 +22,17 @@ type Config struct {
 	Gone    func(nick string)        // a peer left the network, or did not come back within 5 s after we were away
 	Here    func(nick string)        // a peer is there: at our start, at its own, or back after Gone
 	State   func(up bool)
+	Watch   func(Seen) // whatever comes on any of the link's channels, refused lines too; whoever watches is on all of them
 
 	timing *timing // tests shorten the waits
+}
+
+// Seen is one envelope as Watch is told of it, or a line or envelope that is dropped.
+type Seen struct {
+	Nick     string             // the sender's
+	Size     int                // bytes of the envelope, of the whole text when that is refused
+	Envelope *envelope.Envelope // nil when refused
+	Refused  error              // why it is dropped
 }
 
 type timing struct {
@@ -198,6 +207,11 @@ func (b *Bus) start(ctx context.Context, link Link) *network {
 	for key := range b.interest {
 		tenant, channel, _ := strings.Cut(key, "\x00")
 		n.want(link.index(tenant, channel), 1)
+	}
+	if b.cfg.Watch != nil {
+		for index := range link.Channels {
+			n.want(index+1, 1)
+		}
 	}
 	b.nets = append(b.nets, n)
 	b.mu.Unlock()

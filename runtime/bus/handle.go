@@ -61,43 +61,52 @@ func (s *session) privmsg(m *message) error {
 	if len(m.params) != 2 {
 		return nil
 	}
-	count := &s.n.b.count
 	items, err := s.seal.open(m.params[0], m.params[1])
-	switch err {
-	case nil:
-	case errSeal:
-		count.refused.Add(1)
-		return nil
-	default:
-		count.malformed.Add(1)
+	if err != nil {
+		s.drop(m, len(m.params[1]), err)
 		return nil
 	}
 	for len(items) > 0 {
 		it, rest, err := nextItem(items)
 		if err != nil {
-			count.malformed.Add(1)
+			s.drop(m, len(m.params[1]), err)
 			return nil
 		}
 		items = rest
 		switch it.kind {
 		case 'E':
-			s.deliver(it.data)
+			s.deliver(m, it.data)
 		case 'F':
 			if whole := s.asm.add(string(m.nick())+" "+string(m.params[0]), &it); whole != nil {
-				s.deliver(whole)
+				s.deliver(m, whole)
 			}
 		}
 	}
 	return nil
 }
 
-func (s *session) deliver(data []byte) {
+// drop counts what is not delivered.
+func (s *session) drop(m *message, size int, err error) {
+	if err == errSeal {
+		s.n.b.count.refused.Add(1)
+	} else {
+		s.n.b.count.malformed.Add(1)
+	}
+	if s.n.b.cfg.Watch != nil {
+		s.n.b.cfg.Watch(Seen{Nick: string(m.nick()), Size: size, Refused: err})
+	}
+}
+
+func (s *session) deliver(m *message, data []byte) {
 	e, err := envelope.Parse(data)
 	if err != nil {
-		s.n.b.count.malformed.Add(1)
+		s.drop(m, len(data), err)
 		return
 	}
 	s.n.b.count.envelopesIn.Add(1)
+	if s.n.b.cfg.Watch != nil {
+		s.n.b.cfg.Watch(Seen{Nick: string(m.nick()), Size: len(data), Envelope: e})
+	}
 	if s.n.b.cfg.Receive != nil {
 		s.n.b.cfg.Receive(e)
 	}

@@ -46,6 +46,7 @@ type Backend struct {
 	KickFunc        func(context.Context, controlplane.Connection, string) (int, error)
 	LimitedFunc     func(ctx context.Context, tenant string) (map[string]int64, error)
 	BusFunc         func(context.Context) ([]controlplane.BusStatus, error)
+	TailBusFunc     func(context.Context, controlplane.BusQuery, func(controlplane.BusLine) error) error
 	TestLinkFunc    func(context.Context, string) (*controlplane.LinkReport, error)
 	PingBusFunc     func(context.Context) (*controlplane.LinkReport, error)
 	LinksFunc       func(context.Context) error
@@ -272,6 +273,13 @@ func (b *Backend) Bus(ctx context.Context) ([]controlplane.BusStatus, error) {
 		return nil, nil
 	}
 	return b.BusFunc(ctx)
+}
+
+func (b *Backend) TailBus(ctx context.Context, q controlplane.BusQuery, line func(controlplane.BusLine) error) error {
+	if b.TailBusFunc == nil {
+		return absent("bus")
+	}
+	return b.TailBusFunc(ctx, q, line)
 }
 
 func (b *Backend) TestLink(ctx context.Context, name string) (*controlplane.LinkReport, error) {
