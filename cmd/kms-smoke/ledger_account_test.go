@@ -17,8 +17,12 @@ type logRow struct {
 	channel, epoch string
 	seq            int64
 	id, user, text string
+	kind, target   string
 	at             time.Time
 }
+
+// toldIn1: edits and deletions are not, and of what was deleted nobody knows whether it came before.
+func (r logRow) toldIn1() bool { return r.target == "" && r.text != "" }
 
 // readLog reads the whole log of the channels, past all servers.
 func readLog(ctx context.Context, url string, channels []string) (map[string][]logRow, error) {
@@ -48,7 +52,7 @@ func readChannel(ctx context.Context, st *store.Store, channel string) ([]logRow
 			return nil, err
 		}
 		for _, e := range page.Messages {
-			rows = append(rows, logRow{channel, e.Epoch, e.Seq, e.ID, e.User, e.Text, time.UnixMilli(e.At)})
+			rows = append(rows, logRow{channel, e.Epoch, e.Seq, e.ID, e.User, e.Text, e.Kind, e.Target, time.UnixMilli(e.At)})
 			after = e.Seq
 		}
 		if !page.More {
@@ -63,11 +67,23 @@ type account struct {
 	log    map[string][]logRow
 	byID   map[string]logRow // the first of each
 	byText map[string]logRow
+	sends  map[string]*sending        // by id, but for those of 1.0
+	texts  map[string]map[string]bool // what may be received of a message, by id
 }
 
 // settleAccounts finds what was broken. Everybody has left, so the book is nobody else's any more.
 func settleAccounts(b *book, log map[string][]logRow, places []*place) *account {
-	a := &account{book: b, log: log, byID: map[string]logRow{}, byText: map[string]logRow{}}
+	a := &account{book: b, log: log, byID: map[string]logRow{}, byText: map[string]logRow{}, sends: map[string]*sending{}, texts: map[string]map[string]bool{}}
+	for _, s := range b.sent {
+		if s.version != "1.0" {
+			a.sends[s.id] = s
+			a.mayRead(s.id, s.text)
+		}
+		if s.target != "" {
+			a.mayRead(s.target, s.text)
+			a.mayRead(s.id, "")
+		}
+	}
 	for _, channel := range sortedKeys(log) {
 		a.channel(channel)
 	}
@@ -105,18 +121,73 @@ func (a *account) channel(channel string) {
 			v.what = fmt.Sprintf("the log has %d in place %d", row.seq, i+1)
 			a.wrong = append(a.wrong, v)
 		}
-		if first, twice := a.byText[row.text]; twice {
+		if first, twice := a.byText[row.text]; twice && row.toldIn1() {
 			v.what = fmt.Sprintf("the log has message %q twice, at %d and %d", row.text, first.seq, row.seq)
 			a.wrong = append(a.wrong, v)
 			continue
 		}
-		a.byID[row.id], a.byText[row.text] = row, row
+		if _, twice := a.byID[row.id]; twice {
+			v.what = fmt.Sprintf("the log has message %s twice", row.id)
+			a.wrong = append(a.wrong, v)
+			continue
+		}
+		a.byID[row.id] = row
+		if s := a.sends[row.id]; row.target == "" && (s == nil || s.text == row.text) {
+			a.byText[row.text] = row
+		}
 	}
+	a.changes(channel)
+}
+
+func (a *account) mayRead(id, text string) {
+	if a.texts[id] == nil {
+		a.texts[id] = map[string]bool{}
+	}
+	a.texts[id][text] = true
+}
+
+// changes: what was edited or deleted has the text of its last change, and the earlier ones have none.
+func (a *account) changes(channel string) {
+	last := map[string]logRow{}
+	for _, row := range a.log[channel] {
+		if row.target != "" {
+			last[row.target] = row
+		}
+	}
+	for _, row := range a.log[channel] {
+		want, v := "", violation{at: row.at, channel: channel, seq: row.seq, id: row.id}
+		change, changed := last[row.id]
+		switch {
+		case changed && a.sends[change.id] == nil:
+			v.what = "the log has a change of it that nobody sent"
+			a.wrong = append(a.wrong, v)
+			continue
+		case changed:
+			want = a.sends[change.id].text // a deletion has none
+		case row.target != "" && last[row.target].id != row.id:
+		default:
+			continue
+		}
+		if row.text != want {
+			v.what = fmt.Sprintf("the log has %q after a change to %q", row.text, want)
+			a.wrong = append(a.wrong, v)
+		}
+	}
+}
+
+// rowOf finds what became of a message: by its id, which 1.0 does not know before the answer.
+func (a *account) rowOf(s *sending) (logRow, bool) {
+	if s.version == "1.0" {
+		row, ok := a.byText[s.text]
+		return row, ok
+	}
+	row, ok := a.byID[s.id]
+	return row, ok
 }
 
 // answer holds one message against what its sender was told.
 func (a *account) answer(s *sending) {
-	row, logged := a.byText[s.text]
+	row, logged := a.rowOf(s)
 	v := violation{at: s.acked, who: s.who, channel: s.channel, seq: row.seq, id: s.id}
 	switch {
 	case s.acked.IsZero() && s.tries == 1 && s.refused != "" && s.refused != "busy" && s.refused != "unavailable" && logged:
@@ -144,14 +215,16 @@ func (a *account) order() {
 	}
 	last := map[way]*sending{}
 	for _, s := range a.sent { // as sent
-		row, logged := a.byText[s.text]
+		row, logged := a.rowOf(s)
 		if !logged || s.tries > 1 || s.line == 0 || s.acked.IsZero() {
 			continue
 		}
 		w := way{s.who, s.line, s.channel}
-		if before := last[w]; before != nil && before.order < s.order && a.byText[before.text].seq > row.seq {
-			a.wrong = append(a.wrong, violation{at: row.at, who: s.who, channel: s.channel, seq: row.seq, id: row.id,
-				what: fmt.Sprintf("said after %q and logged before it", before.text)})
+		if before := last[w]; before != nil && before.order < s.order {
+			if first, _ := a.rowOf(before); first.seq > row.seq {
+				a.wrong = append(a.wrong, violation{at: row.at, who: s.who, channel: s.channel, seq: row.seq, id: row.id,
+					what: fmt.Sprintf("said after %q and logged before it", before.text)})
+			}
 		}
 		last[w] = s
 	}
@@ -162,7 +235,7 @@ func (a *account) place(p *place) {
 	rows := a.log[p.channel]
 	rows = rows[min(int(p.base), len(rows)):]
 	for i, got := range p.got {
-		if i >= len(rows) || !same(got, rows[i]) {
+		if i >= len(rows) || !a.same(got, rows[i]) {
 			a.wrong = append(a.wrong, violation{at: got.at, who: p.who, channel: p.channel, seq: p.base + int64(i) + 1, id: got.id,
 				what: fmt.Sprintf("received %d %s %q in the place of %d", got.seq, got.id, got.text, p.base+int64(i)+1)})
 			return
@@ -171,11 +244,35 @@ func (a *account) place(p *place) {
 	if len(p.got) < len(rows) {
 		a.wrong = append(a.wrong, violation{at: rows[len(p.got)].at, who: p.who, channel: p.channel, seq: p.base + int64(len(p.got)) + 1,
 			what: fmt.Sprintf("never received %d of %d", len(rows)-len(p.got), len(rows))})
+		return
+	}
+	a.view(p)
+}
+
+// view: whoever does to what he shows as he was told shows in the end what the log has.
+func (a *account) view(p *place) {
+	shown := map[string]string{}
+	for _, got := range p.got {
+		_, known := shown[got.target]
+		switch {
+		case got.kind == "":
+			shown[got.id] = got.text
+		case known && (got.kind == "del" || got.text != ""):
+			shown[got.target] = got.text
+		}
+	}
+	for id, text := range shown {
+		if row := a.byID[id]; row.text != text {
+			a.wrong = append(a.wrong, violation{at: row.at, who: p.who, channel: p.channel, seq: row.seq, id: id,
+				what: fmt.Sprintf("shows %q in the end, the log has %q", text, row.text)})
+			return
+		}
 	}
 }
 
-func same(got arrival, row logRow) bool {
-	return got.id == row.id && got.text == row.text && (got.seq == 0 || got.seq == row.seq)
+// same: a message that was changed since may have come with any text that it had.
+func (a *account) same(got arrival, row logRow) bool {
+	return got.id == row.id && got.target == row.target && (got.text == row.text || a.texts[row.id][got.text]) && (got.seq == 0 || got.seq == row.seq)
 }
 
 // stretch: within a connection of 1.0 nothing is missing between the first and the last message, nor at the end.
@@ -183,9 +280,12 @@ func (a *account) stretch(s *stretch) {
 	next := int64(0)
 	for _, got := range s.got {
 		row, logged := a.byID[got.id]
+		if next != 0 {
+			next = a.toldFrom(s.channel, next, row.seq)
+		}
 		v := violation{at: got.at, who: s.who, channel: s.channel, seq: row.seq, id: got.id}
 		switch {
-		case !logged || !same(got, row):
+		case !logged || !a.same(got, row):
 			v.what = fmt.Sprintf("received %q, which is not in the log so", got.text)
 		case next != 0 && row.seq != next:
 			v.seq = min(next, row.seq)
@@ -198,11 +298,24 @@ func (a *account) stretch(s *stretch) {
 		next = row.seq + 1
 	}
 	rows := a.log[s.channel]
+	if next != 0 {
+		next = a.toldFrom(s.channel, next, int64(len(rows)+1))
+	} else {
+		rows = slices.DeleteFunc(slices.Clone(rows), func(r logRow) bool { return !r.toldIn1() })
+	}
 	if s.ended.IsZero() && next <= int64(len(rows)) && (next != 0 || len(rows) > 0 && rows[len(rows)-1].at.After(s.began)) {
 		next = max(next, 1)
 		a.wrong = append(a.wrong, violation{at: rows[next-1].at, who: s.who, channel: s.channel, seq: next,
 			what: fmt.Sprintf("never received %d of %d on connection %d", int64(len(rows))-next+1, len(rows), s.line)})
 	}
+}
+
+// toldFrom is the first seq from one on, and below another, that 1.0 has to be told.
+func (a *account) toldFrom(channel string, from, below int64) int64 {
+	for from < below && !a.log[channel][from-1].toldIn1() {
+		from++
+	}
+	return from
 }
 
 // explainedFor is how long after an outage a connection may still end by it: a slow machine, and nginx between us.

@@ -23,6 +23,7 @@ type book struct {
 type sending struct {
 	who, version, user string
 	channel, text      string
+	kind, target       string // of an edit or a deletion: what it is called in 2.0, and the id of what it is about
 	id                 string // 1.0: the server makes it and tells it with `said`
 	line, order        int    // connection of the first try, and its place among the sends there
 	at                 time.Time
@@ -35,6 +36,8 @@ type sending struct {
 
 // arrival is one message that came.
 type arrival struct {
+	kind     string // edit, del or empty
+	target   string
 	seq      int64 // 0 in 1.0
 	id, text string
 	at       time.Time

@@ -31,14 +31,15 @@ var findings = map[ledgerfault.Fault]found{
 	ledgerfault.NoDedup: {"sqlite", []step{ // acknowledgements stay in nginx, and end there
 		{time.Second, "freeze", "worker", 3 * time.Second}, {1500 * time.Millisecond, "kill", "worker", 0}, {time.Second, "reload", "nginx", 0},
 	}, "twice"},
-	ledgerfault.NoOrder:        {"sqlite", []step{{5 * time.Second, "kill", "irc", 0}, {2 * time.Second, "freeze", "irc", time.Second}}, " came after "},
-	ledgerfault.NoGapCheck:     {"sqlite", []step{{time.Second, "kill", "irc", 0}, {3 * time.Second, "reload", "nginx", 0}}, " came after "},
-	ledgerfault.NoHeal:         {"sqlite", []step{{time.Second, "kill", "irc", 0}}, "never received"},
-	ledgerfault.LateLineTwice:  {"sqlite", []step{{time.Second, "freeze", "irc", 3 * time.Second}, {4 * time.Second, "reload", "nginx", 0}}, " came after "},
-	ledgerfault.NoHeadCheck:    {"sqlite", []step{{time.Second, "reload", "nginx", 0}}, "never received"},
-	ledgerfault.ResumeOffByOne: {"sqlite", []step{twoUA(time.Second), twoUA(2 * time.Second)}, " came after "},
-	ledgerfault.RingNotRebuilt: {"sqlite", []step{twoUA(time.Second), twoUA(2 * time.Second)}, " came after "},
-	ledgerfault.LiveTooLate:    {"sqlite", []step{twoUA(time.Second), {3 * time.Second, "reload", "nginx", 0}}, " came after "},
+	ledgerfault.NoOrder:         {"sqlite", []step{{5 * time.Second, "kill", "irc", 0}, {2 * time.Second, "freeze", "irc", time.Second}}, " came after "},
+	ledgerfault.NoGapCheck:      {"sqlite", []step{{time.Second, "kill", "irc", 0}, {3 * time.Second, "reload", "nginx", 0}}, " came after "},
+	ledgerfault.NoHeal:          {"sqlite", []step{{time.Second, "kill", "irc", 0}}, "never received"},
+	ledgerfault.LateLineTwice:   {"sqlite", []step{{time.Second, "freeze", "irc", 3 * time.Second}, {4 * time.Second, "reload", "nginx", 0}}, " came after "},
+	ledgerfault.NoHeadCheck:     {"sqlite", []step{{time.Second, "reload", "nginx", 0}}, "never received"},
+	ledgerfault.ResumeOffByOne:  {"sqlite", []step{twoUA(time.Second), twoUA(2 * time.Second)}, " came after "},
+	ledgerfault.RingNotRebuilt:  {"sqlite", []step{twoUA(time.Second), twoUA(2 * time.Second)}, " came after "},
+	ledgerfault.ChangeNotStored: {"sqlite", []step{{2 * time.Second, "reload", "nginx", 0}, {3 * time.Second, "reload", "nginx", 0}}, "after a change to"},
+	ledgerfault.LiveTooLate:     {"sqlite", []step{twoUA(time.Second), {3 * time.Second, "reload", "nginx", 0}}, " came after "},
 }
 
 func twoUA(after time.Duration) step { return step{after, "kill", "2.0 ua", 0} }

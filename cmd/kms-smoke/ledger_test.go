@@ -345,17 +345,27 @@ func (r *ledgerRun) calm(t *testing.T, ctx context.Context, patience time.Durati
 	}
 }
 
+// ledgerHead is where a channel's log ends, and the last of it that 1.0 is told.
+type ledgerHead struct {
+	seq  int64
+	told logRow
+}
+
 // late names who has not got everything yet.
 func (r *ledgerRun) late(ctx context.Context) []string {
 	log, err := readLog(ctx, r.storeURL(), ledgerChannels)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	heads := map[string]logRow{}
+	heads := map[string]ledgerHead{}
 	for channel, rows := range log {
-		if len(rows) > 0 {
-			heads[channel] = rows[len(rows)-1]
+		head := ledgerHead{seq: int64(len(rows))}
+		for _, row := range rows {
+			if row.toldIn1() {
+				head.told = row
+			}
 		}
+		heads[channel] = head
 	}
 	var late []string
 	for _, name := range sortedKeys(r.talkers) {

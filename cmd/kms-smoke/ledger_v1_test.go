@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -210,18 +211,18 @@ func (c *speaker) say(r *rand.Rand, text string) {
 }
 
 // quiet reports whether it is in all its channels and has got everything up to the heads, given as the newest message's id.
-func (c *speaker) quiet(heads map[string]logRow) bool {
+func (c *speaker) quiet(heads map[string]ledgerHead) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ws == nil || len(c.waiting) > 0 {
 		return false
 	}
 	for _, channel := range c.channels {
-		s, head := c.joined[channel], heads[channel]
+		s, head := c.joined[channel], heads[channel].told
 		if s == nil {
 			return false
 		}
-		if n := len(s.got); n > 0 && s.got[n-1].id != head.id || n == 0 && s.began.Before(head.at) {
+		if s.began.Before(head.at) && !slices.ContainsFunc(s.got, func(a arrival) bool { return a.id == head.id }) {
 			return false
 		}
 	}
@@ -243,7 +244,7 @@ const maxWaiting = 20
 type talker interface {
 	begin()
 	say(r *rand.Rand, text string)
-	quiet(heads map[string]logRow) bool
+	quiet(heads map[string]ledgerHead) bool
 	close()
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -29,6 +30,7 @@ type keeper struct {
 	places  map[string]*place // by channel
 	waiting []*sending        // unanswered, oldest first
 	sent    int
+	own     map[string][]string // ids of what it said and got acknowledged, by channel
 }
 
 // place is where a client is in a channel, and everything it has processed there across connections.
@@ -53,7 +55,7 @@ type line2 struct {
 }
 
 func newKeeper(u user, b *book, name string, channels []string) *keeper {
-	return &keeper{user: u, life: newLife(), book: b, name: name, channels: channels, places: map[string]*place{}}
+	return &keeper{user: u, life: newLife(), book: b, name: name, channels: channels, places: map[string]*place{}, own: map[string][]string{}}
 }
 
 func (c *keeper) begin() { c.work.Go(c.connect) }
@@ -170,7 +172,12 @@ func (c *keeper) take(l *line2, ops []op2) {
 		case "msg", "sys", "edit", "del":
 			c.arrived(l, o)
 		case "ack":
-			c.answered(o.ID, func(s *sending) { s.acked, s.epoch, s.seq = time.Now(), o.Epoch, o.Seq })
+			c.answered(o.ID, func(s *sending) {
+				s.acked, s.epoch, s.seq = time.Now(), o.Epoch, o.Seq
+				if s.kind == "" {
+					c.own[s.channel] = append(c.own[s.channel], s.id)
+				}
+			})
 		case "nack":
 			c.refused(l, o)
 		case "evicted":
@@ -233,7 +240,7 @@ func (c *keeper) sendAgain(channel string) {
 	for _, s := range c.waiting {
 		if s.channel == channel {
 			c.book.note(func() { s.tries++ })
-			ops = append(ops, op2{Op: "send", Ch: channel, ID: s.id, Text: s.text, Retry: true})
+			ops = append(ops, s.op(true))
 		}
 	}
 	if len(ops) > 0 {
@@ -256,7 +263,10 @@ func (c *keeper) arrived(l *line2, o op2) {
 		c.book.broken(violation{who: c.name, channel: o.Ch, seq: min(o.Seq, last+1), id: o.ID,
 			what: fmt.Sprintf("on line %d, %d came after %d", l.n, o.Seq, last)})
 	}
-	a := arrival{seq: o.Seq, id: o.ID, text: o.Text, at: time.Now()}
+	a := arrival{seq: o.Seq, id: o.ID, text: o.Text, target: o.Target, at: time.Now()}
+	if o.Op == "edit" || o.Op == "del" {
+		a.kind = o.Op
+	}
 	c.book.note(func() { s.got = append(s.got, a) })
 	if p := c.places[o.Ch]; o.Seq > p.Seq {
 		p.Seq = o.Seq
@@ -276,14 +286,14 @@ func (c *keeper) answered(id string, with func(*sending)) {
 
 func (c *keeper) refused(l *line2, o op2) {
 	switch {
-	case o.Of == "send" && !o.Retry:
+	case isEntry(o.Of) && !o.Retry:
 		c.answered(o.ID, func(s *sending) { s.refused = o.Code })
-	case o.Of == "send":
+	case isEntry(o.Of):
 		c.later(l, o, func() {
 			for _, s := range c.waiting {
 				if s.id == o.ID && c.current == l && l.subs[s.channel] != nil {
 					c.book.note(func() { s.tries++ })
-					l.write(op2{Op: "send", Ch: s.channel, ID: s.id, Text: s.text, Retry: true})
+					l.write(s.op(true))
 				}
 			}
 		})
@@ -334,12 +344,39 @@ func (c *keeper) say(r *rand.Rand, text string) {
 	s := c.book.begin(&sending{
 		who: c.name, version: c.version, user: c.id, channel: channel, text: text, id: ulid.Make().String(), line: c.current.n, order: c.sent,
 	})
+	c.change(r, s)
 	c.waiting = append(c.waiting, s)
-	c.current.write(op2{Op: "send", Ch: channel, ID: s.id, Text: text})
+	c.current.write(s.op(false))
+}
+
+// change makes every fifth message an edit, and every fifteenth a deletion, of one that was said before.
+func (c *keeper) change(r *rand.Rand, s *sending) {
+	own := c.own[s.channel]
+	n := r.IntN(15)
+	if n > 3 || len(own) == 0 {
+		return
+	}
+	at := r.IntN(len(own))
+	c.book.note(func() {
+		s.kind, s.target = "edit", own[at]
+		if n == 0 {
+			s.kind, s.text = "del", ""
+		}
+	})
+	if n == 0 {
+		c.own[s.channel] = slices.Delete(own, at, at+1)
+	}
+}
+
+func isEntry(op string) bool { return op == "send" || op == "edit" || op == "del" }
+
+// op is the operation that sends it.
+func (s *sending) op(retry bool) op2 {
+	return op2{Op: cmp.Or(s.kind, "send"), Ch: s.channel, ID: s.id, Target: s.target, Text: s.text, Retry: retry}
 }
 
 // quiet reports whether all it sent is answered and it is at the head of all its channels.
-func (c *keeper) quiet(heads map[string]logRow) bool {
+func (c *keeper) quiet(heads map[string]ledgerHead) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == nil || len(c.waiting) > 0 {

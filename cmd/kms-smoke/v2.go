@@ -38,6 +38,7 @@ type op2 struct {
 	Token     string    `json:"token,omitempty"`
 	Ch        string    `json:"ch,omitempty"`
 	ID        string    `json:"id,omitempty"`
+	Target    string    `json:"target,omitempty"`
 	Of        string    `json:"of,omitempty"`
 	Epoch     string    `json:"epoch,omitempty"`
 	Seq       int64     `json:"seq,omitempty"`

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kmsctl/kms/runtime/ledgerfault"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -165,7 +164,7 @@ func (p *purge) remove(ctx context.Context, cuts []cut) error {
 // remove locks the channel first, as those who write to it do.
 func (c cut) remove(ctx context.Context, tx *store.Tx, done *Purged) error {
 	if c.upTo > c.first {
-		raised, err := tx.ExecContext(ctx, `UPDATE channels SET first = ? WHERE pk = ? AND first = ?`, c.kept(), c.pk, c.first)
+		raised, err := tx.ExecContext(ctx, `UPDATE channels SET first = ? WHERE pk = ? AND first = ?`, c.upTo, c.pk, c.first)
 		if err != nil {
 			return err
 		}
@@ -189,12 +188,4 @@ func (c cut) remove(ctx context.Context, tx *store.Tx, done *Purged) error {
 		done.Channels++
 	}
 	return nil
-}
-
-// kept is the channel's First after the cut.
-func (c cut) kept() int64 {
-	if ledgerfault.Is(ledgerfault.PurgeKeepsFirst) {
-		return c.first
-	}
-	return c.upTo
 }

@@ -84,7 +84,7 @@ func (r *room) advance(head Head) {
 
 // removedLocked learns that the log begins at first now: what was before it is not given to anybody any more.
 func (r *room) removedLocked(first int64) {
-	if first <= r.first || ledgerfault.Is(ledgerfault.PurgeKeepsRing) {
+	if first <= r.first {
 		return
 	}
 	r.first = first

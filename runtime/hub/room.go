@@ -190,9 +190,7 @@ func (r *room) holdLocked(e *envelope.Envelope) {
 
 // changeLocked does to what is kept for those who come later what an edit or a deletion has done to the log.
 func (r *room) changeLocked(e *envelope.Envelope) {
-	if !ledgerfault.Is(ledgerfault.ChangeNotInRing) {
-		r.ring.change(e)
-	}
+	r.ring.change(e)
 	r.pages = nil
 }
 
