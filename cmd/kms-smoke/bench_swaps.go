@@ -136,11 +136,23 @@ func (b *deploys) swapBack(ctx context.Context) error {
 	}
 	select {
 	case at := <-served:
+		if took := at.Sub(began); took > 50*time.Millisecond {
+			b.say(slow(r, began, at))
+		}
 		b.effects = append(b.effects, at.Sub(began))
 	case <-ctx.Done():
 		return errors.New("no request was served after the swap")
 	}
 	return nil
+}
+
+// slow tells where a rollback's time went, since it was sent.
+func slow(r *controlplane.Release, began, served time.Time) string {
+	text := fmt.Sprintf("rollback %d: received after %s", r.ID, r.StartedAt.Sub(began).Round(time.Millisecond/10))
+	for _, step := range r.Steps {
+		text += fmt.Sprintf(", %s after %s", step.Name, step.At.Add(step.Took).Sub(began).Round(time.Millisecond/10))
+	}
+	return text + ", served after " + served.Sub(began).Round(time.Millisecond/10).String()
 }
 
 // firstServed asks through nginx, as several callers do, and tells when the first request was answered that had found the slot led to
