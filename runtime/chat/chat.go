@@ -98,7 +98,9 @@ type Service struct {
 	used     usedKeys
 	parking  *limit.Parking
 	rates    rates
-	own      atomic.Pointer[Limits]
+
+	strangers *limit.Parking // before parking, for tenants that are not known yet
+	own       atomic.Pointer[Limits]
 
 	mu       sync.RWMutex
 	sessions map[Session]*entry
@@ -126,19 +128,21 @@ func New(cfg Config) *Service {
 		cfg.maxStale = maxStale
 	}
 	s := &Service{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		caches:   newCaches(),
-		recent:   newRecent(maxRecent),
-		parking:  limit.NewParking(0, 0),
-		rates:    newRates(),
-		sessions: map[Session]*entry{},
-		tenants:  map[string]*tenantSessions{},
-		flagged:  map[*entry]struct{}{},
-		recheck:  make(chan struct{}, 1),
-		notice:   make(chan struct{}, 1),
-		ready:    make(chan struct{}),
-		complain: rate.Sometimes{Interval: time.Second},
+		cfg:     cfg,
+		log:     cfg.Logger,
+		caches:  newCaches(),
+		recent:  newRecent(maxRecent),
+		parking: limit.NewParking(0, 0),
+		rates:   newRates(),
+
+		strangers: limit.NewParking(0, 0),
+		sessions:  map[Session]*entry{},
+		tenants:   map[string]*tenantSessions{},
+		flagged:   map[*entry]struct{}{},
+		recheck:   make(chan struct{}, 1),
+		notice:    make(chan struct{}, 1),
+		ready:     make(chan struct{}),
+		complain:  rate.Sometimes{Interval: time.Second},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/runtime/limit"
+	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -39,6 +40,9 @@ var (
 	tenantLookups = limit.Rate{PerSecond: 100, Burst: 400}
 )
 
+// maxStrangers is how many tenants that are not known yet are looked up at a time.
+const maxStrangers = 8
+
 // connectAgain is when a client beyond its tenant's connections may try again.
 const connectAgain = 10 * time.Second
 
@@ -67,6 +71,7 @@ func (s *Service) SetLimits(l Limits) {
 		waiting = 5000
 	}
 	s.parking.Resize(cmp.Or(l.LoginsParallel, 64), cmp.Or(l.LoginsWaiting, waiting))
+	s.strangers.Resize(maxStrangers, cmp.Or(l.LoginsWaiting, waiting))
 }
 
 // tenantLimits returns the limits that are in force for a tenant, none of them zero.
@@ -166,13 +171,34 @@ func later(after time.Duration) time.Duration {
 // when there is no room to wait in, or none was served before ctx ended. The caller calls leave once.
 func (s *Service) Park(ctx context.Context, tenant string) (leave func(), err error) {
 	if _, known := s.caches.tenants.peek(tenant); !known {
-		tenant = ""
+		known, err = s.meet(ctx, tenant)
+		if err != nil {
+			return nil, busy(err)
+		}
+		if !known {
+			tenant = ""
+		}
 	}
 	leave, err = s.parking.Enter(ctx, tenant)
 	if err != nil {
 		return nil, busy(err)
 	}
 	return leave, nil
+}
+
+// meet looks up a tenant that nobody has asked for lately, of whom there may be as many as somebody makes up: a few at a time. What
+// cannot be looked up now is not known; whoever has a place finds out why.
+func (s *Service) meet(ctx context.Context, tenant string) (known bool, err error) {
+	if names.AnyTenant(tenant) != nil {
+		return false, nil
+	}
+	leave, err := s.strangers.Enter(ctx, "")
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	_, err = s.readTenant(ctx, tenant)
+	return err == nil, nil
 }
 
 // Parked returns how many have a place and how many wait for one.

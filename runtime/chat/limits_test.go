@@ -125,9 +125,6 @@ func TestPark_madeUpTenantsShareOneTurn(t *testing.T) {
 	st := testStore(t)
 	putToken(t, st, "aya", "aya-token", time.Time{})
 	p := startProcess(t, testConfig(st, &network{}, "n1/s1/ua"))
-	if _, err := p.Login(t.Context(), "demo", "aya-token"); err != nil { // demo is known from here on
-		t.Fatal(err)
-	}
 	p.SetLimits(Limits{LoginsParallel: 1, LoginsWaiting: 100})
 	leave, err := p.Park(t.Context(), "demo")
 	check(t, err)
