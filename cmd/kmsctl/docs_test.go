@@ -22,7 +22,7 @@ func TestDocs_sayWhatHappens(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a whole KMS")
 	}
-	for _, path := range []string{"README.md", "docs/operations.md", "docs/ci.md", "docs/ngwords.md", "docs/ngwords.ja.md"} {
+	for _, path := range []string{"README.md", "docs/operations.md", "docs/irc.md", "docs/ci.md", "docs/ngwords.md", "docs/ngwords.ja.md"} {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			told := readCommands(t, filepath.Join("../..", path))
 			if len(told) < 5 {
