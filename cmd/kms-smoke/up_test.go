@@ -109,8 +109,15 @@ func TestUp_saysWhyItCannot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := testRig(t, options{})
+			home := filepath.Join(t.TempDir(), "new")
+			if strings.Contains(name, "port") {
+				c.args = append(c.args, "--home", home)
+			}
 			said, err := r.refused(ctx, c.code, append([]string{"up"}, c.args...)...)
 			must(t, err)
+			if _, err := os.Stat(home); err == nil {
+				t.Errorf("it has made %s", home)
+			}
 			expectRefusal(t, said, c.says, c.hint)
 			if left := processesOf(r.home); len(left) > 0 {
 				t.Errorf("left %v", left)

@@ -39,7 +39,13 @@ func (c *cli) loadFor(cmd *cobra.Command) (*config.Config, error) {
 		}
 		given[key] = value
 	}
-	return c.load(given)
+	cfg, err := c.load(given)
+	if err == nil {
+		for _, name := range cfg.Strange() {
+			c.note("kmsctl: warning: the variable %s names no setting; kmsctl config show lists them", name)
+		}
+	}
+	return cfg, err
 }
 
 // mayHoldPassword also suspects a URL that cannot be parsed, as one whose password holds a bare % or #.

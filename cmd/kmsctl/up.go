@@ -30,6 +30,9 @@ func (c *cli) runDaemon(cmd *cobra.Command, o daemon.Options) error {
 	if err != nil {
 		return err
 	}
+	if err := daemon.CheckPorts(cfg); err != nil {
+		return err
+	}
 	log, done := c.daemonLogger(cfg)
 	defer done()
 	o.Config, o.Version, o.Log = cfg, thisVersion().Version, log

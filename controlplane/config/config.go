@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,6 +63,7 @@ var plainPath = regexp.MustCompile(`^/[A-Za-z0-9/._+@-]*$`)
 type Config struct {
 	values  map[string]string
 	sources map[string]string
+	strange []string
 }
 
 // Load reads path (when not empty), the environment and flags. An unknown key, in the file or in flags, is an error that
@@ -136,7 +138,13 @@ func flatten(prefix string, tree map[string]any, into map[string]string) error {
 	return nil
 }
 
-// loadEnv maps KMS_NGINX_WORKERS to nginx.workers. Other KMS_* variables belong to tests and are left alone.
+// Strange lists KMS_* variables that name no setting, most likely by mistake.
+func (c *Config) Strange() []string { return c.strange }
+
+// notSettings begin the names of variables that are something else: kmsctl's own file, tests', fail points.
+var notSettings = []string{"KMS_CONFIG", "KMS_TEST_", "KMS_FAILPOINT"}
+
+// loadEnv maps KMS_NGINX_WORKERS to nginx.workers.
 func (c *Config) loadEnv(environ []string) {
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
@@ -147,6 +155,8 @@ func (c *Config) loadEnv(environ []string) {
 		setting := strings.ReplaceAll(strings.ToLower(rest), "_", ".")
 		if find(setting) != nil {
 			c.set(setting, value, "env "+name)
+		} else if !slices.ContainsFunc(notSettings, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			c.strange = append(c.strange, name)
 		}
 	}
 }

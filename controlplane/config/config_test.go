@@ -10,9 +10,12 @@ import (
 func TestLoad_laterSourcesWin(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "kms.yaml")
 	os.WriteFile(file, []byte("http: 127.0.0.1:1001\nnginx:\n  workers: 3\nwarm: 1m\n"), 0o600)
-	c, err := Load(file, []string{"KMS_NGINX_WORKERS=4", "KMS_TEST_MYSQL=x", "HOME=/x"}, map[string]string{"warm": "2m"})
+	c, err := Load(file, []string{"KMS_NGINX_WORKERS=4", "KMS_NGINX_WORKER=5", "KMS_TEST_MYSQL=x", "HOME=/x"}, map[string]string{"warm": "2m"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if strange := c.Strange(); len(strange) != 1 || strange[0] != "KMS_NGINX_WORKER" {
+		t.Errorf("variables that are no settings: %q", strange)
 	}
 	want := map[string][2]string{
 		"http": {"127.0.0.1:1001", "file " + file}, "nginx.workers": {"4", "env KMS_NGINX_WORKERS"},

@@ -60,6 +60,27 @@ func openHome(p config.Paths) (*home, error) {
 	return &home{p, lock}, nil
 }
 
+// CheckPorts refuses to begin a home whose addresses are taken, before anything of it is made. In one that is there, who listens may
+// be ours.
+func CheckPorts(cfg *config.Config) error {
+	if _, err := os.Stat(cfg.Paths().State); err == nil {
+		return nil
+	}
+	var settings []string
+	if cfg.String("nginx.run") == "child" {
+		settings = append(settings, "http", "https")
+	}
+	if cfg.String("irc.run") == "child" {
+		settings = append(settings, "irc.listen")
+	}
+	for _, setting := range settings {
+		if err := freePort(cfg, setting); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // removeLeftovers clears what a killed control plane was writing: uploads, and a client's file with the store's password.
 func removeLeftovers(p config.Paths) {
 	for _, pattern := range []string{filepath.Join(p.Artifacts(), uploadPattern), filepath.Join(p.State, clientPattern)} {

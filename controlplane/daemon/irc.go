@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/config"
 	"github.com/kmsctl/kms/controlplane/irclink"
 	"github.com/kmsctl/kms/controlplane/supervise"
 	"github.com/kmsctl/kms/runtime/bus"
@@ -182,9 +183,11 @@ func (d *Daemon) PingBus(ctx context.Context) (*controlplane.LinkReport, error) 
 }
 
 // freePort says plainly when somebody else listens where we should.
-func (d *Daemon) freePort(setting string) error {
-	if err := waitForPort(d.cfg.String(setting)); err != nil {
-		return controlplane.Errorf(controlplane.Failed, "cannot listen on %s: %v", d.cfg.String(setting), err).
+func (d *Daemon) freePort(setting string) error { return freePort(d.cfg, setting) }
+
+func freePort(cfg *config.Config, setting string) error {
+	if err := waitForPort(cfg.String(setting)); err != nil {
+		return controlplane.Errorf(controlplane.Failed, "cannot listen on %s: %v", cfg.String(setting), err).
 			WithHint("choose another address: --%s 127.0.0.1:PORT", flagName(setting))
 	}
 	return nil
