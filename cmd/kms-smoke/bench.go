@@ -50,6 +50,7 @@ type deploys struct {
 	control *api.Client
 	pair    [2]string // the builds that 2.0 goes back and forth between
 	drifter *resuming // talks to the others of the tenant that is pinned
+	witness *witness
 
 	effects, whole, renames, steps []time.Duration
 	beyond                         time.Duration
@@ -79,6 +80,10 @@ func (b *deploys) bench(ctx context.Context) (figures []figure, err error) {
 	chat, calls := chatEvery(chatPause, b.aki, b.ben, b.drifter), callEvery(callPause, b.game, lobby)
 	defer chat.stop()
 	defer calls.stop()
+	if b.witness, err = startWitness(ctx, question{b.slot(), b.bare.base, "2.0", tenant, b.game.key, "channels/" + lobby}); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.witness.stop()) }()
 	b.say(fmt.Sprintf("%d swaps under %d WebSockets", b.swaps, len(b.everyone())))
 	if err := b.alternate(ctx); err != nil {
 		return nil, err

@@ -18,8 +18,6 @@ const (
 	// drifters are the users of a tenant that is pinned to this build and that.
 	driftTenant = "drift"
 	drifters    = 10
-	// askers is how many callers look for the first request that is served behind a swap.
-	askers = 4
 )
 
 // addDrifters makes the tenant that pins move about, with users who talk to each other.
@@ -105,12 +103,15 @@ func (b *deploys) rearrange(ctx context.Context, n int) error {
 	return nil
 }
 
-// swapBack times a warm rollback from before it is sent until a request is served that found the slot led to the other set.
+// swapBack times a warm rollback from its receipt by the control plane until a request is served that found the slot led to the other
+// set.
 func (b *deploys) swapBack(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	served := b.firstServed(ctx)
-	began := time.Now()
+	before, err := os.Readlink(b.slot())
+	if err != nil {
+		return err
+	}
 	begun, err := b.control.Start(ctx, controlplane.ReleaseRequest{Kind: controlplane.KindRollback, Version: "2.0", Message: "bench"})
 	if err != nil {
 		return err
@@ -134,46 +135,26 @@ func (b *deploys) swapBack(ctx context.Context) error {
 			b.steps, b.renames = append(b.steps, step.Took), append(b.renames, renamed)
 		}
 	}
-	select {
-	case at := <-served:
-		if took := at.Sub(began); took > 50*time.Millisecond {
-			b.say(slow(r, began, at))
-		}
-		b.effects = append(b.effects, at.Sub(began))
-	case <-ctx.Done():
-		return errors.New("no request was served after the swap")
+	at, err := b.witness.served(ctx, before, r.StartedAt)
+	if err != nil {
+		return err
 	}
+	took := at.Sub(r.StartedAt)
+	if took > 50*time.Millisecond {
+		b.say(slow(r, at))
+	}
+	b.effects = append(b.effects, took)
 	return nil
 }
 
-// slow tells where a rollback's time went, since it was sent.
-func slow(r *controlplane.Release, began, served time.Time) string {
-	text := fmt.Sprintf("rollback %d: received after %s", r.ID, r.StartedAt.Sub(began).Round(time.Millisecond/10))
+// slow tells where a rollback's time went, since it was received.
+func slow(r *controlplane.Release, served time.Time) string {
+	text := fmt.Sprintf("rollback %d:", r.ID)
 	for _, step := range r.Steps {
-		text += fmt.Sprintf(", %s after %s", step.Name, step.At.Add(step.Took).Sub(began).Round(time.Millisecond/10))
+		text += fmt.Sprintf(" %s after %s,", step.Name, step.At.Add(step.Took).Sub(r.StartedAt).Round(time.Millisecond/10))
 	}
-	return text + ", served after " + served.Sub(began).Round(time.Millisecond/10).String()
+	return text + " served after " + served.Sub(r.StartedAt).Round(time.Millisecond/10).String()
 }
 
-// firstServed asks through nginx, as several callers do, and tells when the first request was answered that had found the slot led to
-// another set than now: nginx reads the link at each request.
-func (b *deploys) firstServed(ctx context.Context) <-chan time.Time {
-	slot := filepath.Join(b.runDir(), "slots", "2.0", "s")
-	before, _ := os.Readlink(slot)
-	game := *b.game
-	game.front = b.bare
-	served := make(chan time.Time, askers)
-	for range askers {
-		go func() {
-			for ; ctx.Err() == nil && len(served) == 0; pause(ctx, time.Millisecond) {
-				now, _ := os.Readlink(slot)
-				err := game.call(ctx, "GET", "channels/"+lobby, nil, nil)
-				if at := time.Now(); err == nil && now != "" && now != before {
-					served <- at
-					return
-				}
-			}
-		}()
-	}
-	return served
-}
+// slot is where nginx finds the set that serves 2.0: it reads the link at each request.
+func (b *deploys) slot() string { return filepath.Join(b.runDir(), "slots", "2.0", "s") }
