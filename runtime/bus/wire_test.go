@@ -48,6 +48,29 @@ func TestBus_refusesForeignLines(t *testing.T) {
 	})
 }
 
+// A build of the next format shares the link during an upgrade: what it says is dropped and counted, and nothing around it is.
+func TestBus_dropsEnvelopesOfANewerFormat(t *testing.T) {
+	s, p := startFake(t, &Link{Kind: InspIRCd})
+	newer := []byte(`{"v":2,"k":"say","t":"demo","c":"lobby","s":2,"x":"two"}`)
+	var body []byte
+	for _, data := range [][]byte{say("lobby", 1, "one").Append(nil), newer, say("lobby", 3, "three").Append(nil)} {
+		body = appendItem(body, &item{kind: 'E', data: data})
+	}
+	line := func(items []byte) string {
+		text := append([]byte{lineFormat}, items...)
+		return ":b!kms@host PRIVMSG #kms :" + string(newSealer([]byte("0123456789abcdef")).seal([]byte("#kms"), text)) + string(text)
+	}
+	s.send(line(body), line(appendItem(nil, &item{kind: 'E', data: newer})), line(appendItem(nil, &item{kind: 'E', data: say("lobby", 4, "four").Append(nil)})))
+	testkit.Eventually(t, 5*time.Second, "what follows is heard", func() bool { return p.count() >= 3 })
+	got := ""
+	for _, e := range p.heard() {
+		got += fmt.Sprint(e.Seq, e.Text, " ")
+	}
+	if got != "1one 3three 4four " || p.Stats().Malformed != 2 || p.Stats().Refused != 0 || !p.Up() {
+		t.Errorf("heard %q, %+v", got, p.Stats())
+	}
+}
+
 // rawClient speaks plain IRC to the server.
 func rawClient(t *testing.T, s *testkit.IRCServer) func(line string) {
 	t.Helper()

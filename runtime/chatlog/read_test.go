@@ -1,8 +1,10 @@
 package chatlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"strings"
 	"testing"
@@ -48,14 +50,21 @@ func span(got []*envelope.Envelope) string {
 func TestRead_messageOfANewerFormatKeepsItsPlace(t *testing.T) {
 	onBoth(t, func(t *testing.T, url string) {
 		st := testStore(t, url)
-		l := testLog(t, st, Options{})
+		var logged bytes.Buffer
+		l := testLog(t, st, Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 		pk := testChannel(t, st, "guild")
-		mustAppend(t, l, pk, say("u1", "a"))
-		mustAppend(t, l, pk, say("u1", "b"))
-		exec(t, st, `UPDATE messages SET body = ? WHERE channel_pk = ? AND seq = 1`, []byte(`{"v":2,"k":"say","x":{"rich":1}}`), pk)
-		got, err := l.Read(t.Context(), pk, 0, 0, 0)
-		if err != nil || len(got) != 2 || got[0].Seq != 1 || got[0].Known() || !got[1].Known() {
-			t.Errorf("got %+v, %v", got, err)
+		for _, text := range []string{"a", "b", "c"} {
+			mustAppend(t, l, pk, say("u1", text))
+		}
+		exec(t, st, `UPDATE messages SET body = ? WHERE channel_pk = ? AND seq < 3`, []byte(`{"v":2,"k":"say","x":"rich"}`), pk)
+		for range 2 {
+			got, err := l.Read(t.Context(), pk, 0, 0, 0)
+			if err != nil || span(got) != "1..3" || got[0].Known() || got[1].Known() || got[0].Text != "" || got[2].Text != "c" {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		}
+		if n := strings.Count(logged.String(), "not readable by this build"); n != 1 {
+			t.Errorf("said %d times, want once: %s", n, &logged)
 		}
 	})
 }

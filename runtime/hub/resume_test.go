@@ -177,6 +177,32 @@ func TestResume_blanksWhatWasDeleted(t *testing.T) {
 	b.expect("1 say anna ", "2 say anna t2", "3 delete anna ")
 }
 
+// What chatlog cannot read, as of a newer format, has a place in the log and no kind. No bus line of it gets through either.
+func TestDeliver_passesOverWhatThisBuildCannotRead(t *testing.T) {
+	for _, ring := range []int{1, 1 << 20} { // those who resume read the log, or the ring
+		log := newFakeLog(0)
+		h := testHub(t, Options{Log: log, RingBytes: ring, GapWait: time.Millisecond})
+		path, conns := testServer(t, h, UpgradeOptions{})
+		a := connectTo(t, path, conns)
+		a.join(h, "anna", nil)
+		h.Deliver(log.add())
+		newer := log.add()
+		newer.Kind, newer.Text = "", ""
+		h.Deliver(log.add())
+		h.Deliver(log.add())
+		a.expect("1 say anna t1", "3 say anna t3", "4 say anna t4")
+		b := connectTo(t, path, conns)
+		if j := b.join(h, "bert", &Position{testEpoch, 0}); !j.Resumed {
+			t.Errorf("joined %+v", j)
+		}
+		b.expect("1 say anna t1", "3 say anna t3", "4 say anna t4")
+		c := connectTo(t, path, conns)
+		c.join(h, "carl", &Position{testEpoch, 1})
+		c.expect("3 say anna t3", "4 say anna t4")
+		c.expectNothing()
+	}
+}
+
 func TestResume_hidesShadowedMessages(t *testing.T) {
 	log := newFakeLog(10)
 	log.entries[4].Shadow = true // anna's, seq 5, only in the log
