@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -496,4 +497,62 @@ func TestPage_collectInSteps(t *testing.T) {
 			t.Errorf("%s got %q", user, got)
 		}
 	}
+}
+
+// Whatever a client asks to go on from, and wherever log and room stand: it gets everything after its position, in order and once, or
+// is told that it cannot. Of total messages the room has learned those up to loaded by its first look at the log, heard live ones
+// more, and not yet heard of the rest; what is before first was removed before that look, what is before purged since.
+func FuzzResume(f *testing.F) {
+	f.Add(true, "", int64(0), uint16(0), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
+	f.Add(true, "", int64(2), uint16(5), uint8(5), uint8(0), uint16(0), uint16(0), uint16(64<<10-1)) // from the log, then the ring
+	f.Add(true, "", int64(7), uint16(5), uint8(5), uint8(5), uint16(0), uint16(0), uint16(64<<10-1)) // from the ring, then what it has not heard of
+	f.Add(true, "", int64(13), uint16(5), uint8(5), uint8(5), uint16(0), uint16(0), uint16(700))     // ahead of the room
+	f.Add(true, "", int64(90), uint16(1100), uint8(90), uint8(9), uint16(60), uint16(80), uint16(900))
+	f.Add(true, "", int64(511), uint16(1024), uint8(0), uint8(0), uint16(0), uint16(512), uint16(0))
+	f.Add(true, "", int64(510), uint16(1024), uint8(0), uint8(0), uint16(0), uint16(512), uint16(0))
+	f.Add(true, "", int64(8), uint16(8), uint8(0), uint8(0), uint16(8), uint16(0), uint16(0))         // all is removed
+	f.Add(true, "", int64(6), uint16(5), uint8(9), uint8(0), uint16(0), uint16(12), uint16(64<<10-1)) // the ring has what the log has not
+	f.Add(true, "", int64(math.MinInt64), uint16(9), uint8(0), uint8(0), uint16(3), uint16(0), uint16(0))
+	f.Add(true, "", int64(math.MaxInt64), uint16(9), uint8(1), uint8(1), uint16(3), uint16(0), uint16(0))
+	f.Add(false, "", int64(3), uint16(9), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
+	f.Add(false, "e0", int64(3), uint16(9), uint8(2), uint8(0), uint16(0), uint16(0), uint16(500))
+	f.Fuzz(func(t *testing.T, same bool, epoch string, seq int64, loaded uint16, live, unheard uint8, first, purged, ring uint16) {
+		loaded %= 3 * pageSeqs
+		log := newFakeLog(int(loaded))
+		log.first = 1 + int64(first%(loaded+1))
+		h := testHub(t, Options{Log: log, RingBytes: max(1, int(ring)), GapWait: time.Millisecond})
+		path, conns := testServer(t, h, UpgradeOptions{})
+		connectTo(t, path, conns).join(h, "first", nil)
+		for range live {
+			h.Deliver(log.add())
+		}
+		known := log.first
+		heard := int64(loaded) + int64(live)
+		log.setFirst(max(known, int64(purged)%(heard+2)))
+		for range unheard {
+			log.add()
+		}
+		total := heard + int64(unheard)
+
+		from := Position{epoch, seq}
+		if same {
+			from.Epoch = testEpoch
+		}
+		c := connectTo(t, path, conns)
+		j := c.join(h, "u", &from)
+		exists := from.Epoch == testEpoch && seq >= known-1 && seq <= total
+		if j.Resumed == j.Truncated || j.Resumed && !exists || j.Truncated && exists && seq >= log.first-1 {
+			t.Fatalf("of %d to %d: position %+v gave %+v", log.first, total, from, j)
+		}
+		if j.Epoch != testEpoch || j.First < known || j.First > log.first || j.Head > total {
+			t.Fatalf("of %d to %d: the range is %+v", log.first, total, j)
+		}
+		h.Deliver(log.add())
+		if j.Resumed {
+			c.expectSeqs(seq+1, total+1)
+		} else {
+			c.expectSeqs(j.Head+1, total+1)
+		}
+		c.expectNothing()
+	})
 }
