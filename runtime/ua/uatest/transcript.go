@@ -1,6 +1,7 @@
 package uatest
 
 import (
+	"maps"
 	"os"
 	"regexp"
 	"strings"
@@ -17,10 +18,16 @@ import (
 // ULID. "*" stands for any text. Several operations in one frame are compared one by one, since nobody promises how they are batched.
 func (w *World) Replay(t *testing.T, path string) {
 	t.Helper()
-	actions := w.Actions(t)
+	Replay(t, path, func(string) *Client { return w.Dial(t) }, w.Actions(t), nil)
+}
+
+// Replay plays a transcript between clients that dial connects, with these words known before it begins.
+func Replay(t *testing.T, path string, dial func(client string) *Client, actions map[string]func(args []string), words map[string]string) {
+	t.Helper()
 	data, err := os.ReadFile(path)
 	must(t, err)
-	r := replay{world: w, t: t, clients: map[string]*stage{}, words: map[string]string{}}
+	r := replay{dial: dial, t: t, clients: map[string]*stage{}, words: map[string]string{}}
+	maps.Copy(r.words, words)
 	for n, line := range strings.Split(string(data), "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
@@ -41,7 +48,7 @@ func (w *World) Replay(t *testing.T, path string) {
 }
 
 type replay struct {
-	world   *World
+	dial    func(client string) *Client
 	t       *testing.T
 	clients map[string]*stage
 	words   map[string]string
@@ -64,7 +71,7 @@ func (r *replay) line(line string) {
 	}
 	s := r.clients[m[1]]
 	if s == nil {
-		s = &stage{Client: r.world.Dial(r.t)}
+		s = &stage{Client: r.dial(m[1])}
 		r.clients[m[1]] = s
 	}
 	if m[2] == ">" {

@@ -1,5 +1,6 @@
 // Package uatest runs a protocol on the real parts, in process: SQLite, message log, chat service, hub and sessions behind a
-// TCP listener, with a bus that reaches nobody. Tests of runtime/ua and of the versions share it; nothing else imports it.
+// TCP listener, with a bus that reaches nobody. Tests of runtime/ua and of the versions share it;
+// the versions' tests together, in cmd/kms-smoke, take the transcripts from it. Nothing else imports it.
 package uatest
 
 import (
@@ -136,7 +137,13 @@ type Client struct {
 // Dial connects.
 func (w *World) Dial(t testing.TB) *Client {
 	t.Helper()
-	ws, _, err := websocket.DefaultDialer.Dial(w.URL, nil)
+	return Dial(t, w.URL)
+}
+
+// Dial connects to a server that runs elsewhere.
+func Dial(t testing.TB, url string) *Client {
+	t.Helper()
+	ws, _, err := websocket.DefaultDialer.Dial(url, nil)
 	must(t, err)
 	t.Cleanup(func() { _ = ws.Close() })
 	return &Client{t, ws}
