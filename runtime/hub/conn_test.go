@@ -4,15 +4,20 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/http"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/kmsctl/kms/runtime/testkit"
 )
 
 func TestAppendText_everyLength(t *testing.T) {
@@ -333,4 +338,60 @@ func TestLater_missesNothing(t *testing.T) {
 	for range n {
 		c.expect("echo x")
 	}
+}
+
+// Whatever bytes follow the handshake, the reader ends with a CloseError, and hands out only whole messages within the bound.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte("\x81\x82\x00\x00\x00\x00hi\x88\x80\x00\x00\x00\x00"))
+	f.Add([]byte("\x01\x81\x00\x00\x00\x00\xe3\x89\x80\x00\x00\x00\x00\x80\x82\x00\x00\x00\x00\x81\x82")) // a ping between fragments
+	f.Add([]byte("\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00"))                             // says that it is endless
+	f.Add([]byte("\x81\xfe\x02\x00\x00\x00\x00\x00" + strings.Repeat("x", 512)))
+	f.Add([]byte("\xf1\x80\x00\x00\x00\x00"))
+	f.Add([]byte("\x81\x02hi"))
+	const limit = 256
+	f.Fuzz(func(t *testing.T, data []byte) {
+		h := testHub(t, Options{})
+		path, conns := testServerWithoutReader(t, h, UpgradeOptions{MaxFrame: limit})
+		ws := dial(t, path)
+		c := <-conns
+		go func() {
+			_, _ = ws.NetConn().Write(data)
+			_ = ws.NetConn().Close()
+		}()
+		for {
+			p, err := c.Read()
+			if len(p) > limit || cap(p) > maxKeptMessage {
+				t.Fatalf("a message of %d bytes in a buffer of %d", len(p), cap(p))
+			}
+			var closed *CloseError
+			if err != nil && !errors.As(err, &closed) {
+				t.Fatalf("ended with %v", err)
+			}
+			if err != nil {
+				return
+			}
+			if !utf8.Valid(p) {
+				t.Fatalf("%q is not UTF-8", p)
+			}
+		}
+	})
+}
+
+// testServerWithoutReader leaves the reading to the test.
+func testServerWithoutReader(t testing.TB, h *Hub, o UpgradeOptions) (path string, conns chan *Conn) {
+	t.Helper()
+	conns = make(chan *Conn, 1)
+	path = filepath.Join(testkit.ShortDir(t), "ua.sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, err := h.Upgrade(w, r, o); err == nil {
+			conns <- c
+		}
+	})}
+	go srv.Serve(ln)
+	t.Cleanup(func() { srv.Close(); h.Close() })
+	return path, conns
 }
