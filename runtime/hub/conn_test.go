@@ -348,6 +348,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("\x81\xfe\x02\x00\x00\x00\x00\x00" + strings.Repeat("x", 512)))
 	f.Add([]byte("\xf1\x80\x00\x00\x00\x00"))
 	f.Add([]byte("\x81\x02hi"))
+	f.Add([]byte("\x81\x81\x00\x00\x00\x00\xff")) // not UTF-8
 	const limit = 256
 	f.Fuzz(func(t *testing.T, data []byte) {
 		h := testHub(t, Options{})
