@@ -61,7 +61,7 @@ func (p *poller) read(f func()) {
 }
 
 // pace is how long what a client sends waits at most, while many talk, until it is read.
-const pace = 8 * time.Millisecond
+const pace = 4 * time.Millisecond
 
 // pollEvents is how many sockets are told in one go.
 const pollEvents = 256
