@@ -286,6 +286,11 @@ func (d *Daemon) unclaimLocked(f *flight) {
 
 // renewLease keeps the lease until ctx ends.
 func (d *Daemon) renewLease(ctx context.Context, f *flight) {
+	d.keepLease(ctx, leaseName(f.record.Release.Version), d.holder(f.record.ID), func(err error) { d.logError("renew the lease", err) })
+}
+
+// keepLease renews a lease until ctx ends, and tells each time that it could not.
+func (d *Daemon) keepLease(ctx context.Context, name, holder string, failed func(error)) {
 	ticker := time.NewTicker(leaseRenew)
 	defer ticker.Stop()
 	for {
@@ -294,7 +299,9 @@ func (d *Daemon) renewLease(ctx context.Context, f *flight) {
 			return
 		case <-ticker.C:
 			renewing, cancel := context.WithTimeout(ctx, leaseRenew)
-			d.logError("renew the lease", d.Store().RenewLease(renewing, leaseName(f.record.Release.Version), d.holder(f.record.ID), leaseTTL))
+			if err := d.Store().RenewLease(renewing, name, holder, leaseTTL); err != nil {
+				failed(err)
+			}
 			cancel()
 		}
 	}

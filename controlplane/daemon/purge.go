@@ -51,22 +51,7 @@ func (d *Daemon) purgeOnce() {
 func (d *Daemon) purgeUnder(st *store.Store, claim store.LeaseClaim) (chatlog.Purged, error) {
 	ctx, lost := context.WithCancelCause(d.ctx)
 	defer lost(nil)
-	d.work.Go(func() {
-		ticker := time.NewTicker(leaseRenew)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				renewing, cancel := context.WithTimeout(ctx, leaseRenew)
-				if err := st.RenewLease(renewing, claim.Name, claim.Holder, claim.TTL); err != nil {
-					lost(err)
-				}
-				cancel()
-			}
-		}
-	})
+	d.work.Go(func() { d.keepLease(ctx, claim.Name, claim.Holder, lost) })
 	done, err := chatlog.Purge(ctx, st)
 	if cause := context.Cause(ctx); cause != nil {
 		return done, cause
