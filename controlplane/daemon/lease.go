@@ -284,11 +284,6 @@ func (d *Daemon) unclaimLocked(f *flight) {
 	}
 }
 
-// renewLease keeps the lease until ctx ends.
-func (d *Daemon) renewLease(ctx context.Context, f *flight) {
-	d.keepLease(ctx, leaseName(f.record.Release.Version), d.holder(f.record.ID), func(err error) { d.logError("renew the lease", err) })
-}
-
 // keepLease renews a lease until ctx ends, and tells each time that it could not.
 func (d *Daemon) keepLease(ctx context.Context, name, holder string, failed func(error)) {
 	ticker := time.NewTicker(leaseRenew)

@@ -99,7 +99,8 @@ func (d *Daemon) fly(f *flight, run func(context.Context) error) {
 	renewing, landed := context.WithCancel(d.ctx)
 	defer landed()
 	defer f.cancel(nil)
-	d.work.Go(func() { d.renewLease(renewing, f) })
+	lease, holder := leaseName(f.record.Release.Version), d.holder(f.record.ID)
+	d.work.Go(func() { d.keepLease(renewing, lease, holder, func(err error) { d.logError("renew the lease", err) }) })
 	err := run(f.ahead)
 	if d.ctx.Err() != nil {
 		return // the control plane goes; the next one settles the flight from host.db
