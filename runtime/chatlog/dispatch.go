@@ -73,12 +73,8 @@ func (l *Log) tidy(now time.Time) (queued, closed bool) {
 	l.mu.Lock()
 	refused := l.refused
 	l.refused = nil
-	n := 0
-	for n < len(l.queue) && !now.Before(l.queue[n].deadline) {
-		n++
-	}
-	late := l.removeLocked(n)
-	queued, closed = len(l.queue) > 0, l.closed
+	late := l.queue.expired(now)
+	queued, closed = l.queue.len > 0, l.closed
 	l.mu.Unlock()
 	for _, it := range refused {
 		it.answer()
@@ -92,22 +88,7 @@ func (l *Log) tidy(now time.Time) (queued, closed bool) {
 func (l *Log) take() []*entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.removeLocked(min(len(l.queue), l.maxBatch))
-}
-
-// removeLocked takes the n oldest out of the queue and keeps its backing array from growing.
-func (l *Log) removeLocked(n int) []*entry {
-	if n == 0 {
-		return nil
-	}
-	out := append([]*entry(nil), l.queue[:n]...)
-	for _, it := range out {
-		l.bytes -= len(it.body)
-	}
-	rest := copy(l.queue, l.queue[n:])
-	clear(l.queue[rest:])
-	l.queue = l.queue[:rest]
-	return out
+	return l.queue.take(l.maxBatch)
 }
 
 // untilNext is how long nothing needs to be done unless something arrives.
@@ -121,10 +102,10 @@ func (l *Log) untilNext(now time.Time, inFlight []*entry, began time.Time) time.
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
+	if l.queue.len == 0 {
 		return wait
 	}
-	next := l.queue[0].deadline
+	next := l.queue.deadline()
 	if start := began.Add(l.interval); inFlight == nil && start.Before(next) {
 		next = start
 	}

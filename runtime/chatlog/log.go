@@ -29,12 +29,8 @@ var (
 	ErrUnavailable = store.ErrUnavailable
 )
 
-// Bounds that nobody needs to set.
-const (
-	maxQueue     = 32 << 10 // messages that wait for a commit
-	maxBytes     = 64 << 20 // and what they may hold
-	attemptLimit = 5 * time.Second
-)
+// attemptLimit bounds one try to commit a batch.
+const attemptLimit = 5 * time.Second
 
 // Options of a Log; zero means the default.
 type Options struct {
@@ -61,9 +57,8 @@ type Log struct {
 	logger   *slog.Logger
 
 	mu      sync.Mutex
-	queue   []*entry // waits for a commit, oldest first
-	refused []*entry // found the queue full, not yet told
-	bytes   int      // of the bodies in queue
+	queue   queue    // waits for a commit
+	refused []*entry // found no room in it, not yet told
 	closed  bool
 
 	wake    chan struct{}
@@ -133,7 +128,7 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// Append queues a message for the next commit and returns at once. done is called once, from the log's own goroutine, in
+// Append queues a message for the next commit and returns at once; where more wait than a commit holds, tenants take turns. done is called once, from the log's own goroutine, in
 // the order of Append within a channel (a full queue is answered before what stands in it); it must not block. On success
 // e's Seq, Epoch and At are set just before, and Shadow if it changes a shadowed message. Until done is called e belongs to the log.
 //
@@ -151,20 +146,14 @@ func (l *Log) Append(channelPK int64, e *envelope.Envelope, done func(Receipt, e
 		done(Receipt{}, ErrUnavailable)
 		return
 	}
-	first := false
-	switch {
-	case it.err != nil:
-		l.refused = append(l.refused, it)
-		first = true
-	case len(l.queue) >= maxQueue || l.bytes+len(it.body) > maxBytes:
+	it.deadline = time.Now().Add(l.timeout) // under the lock, so that deadlines rise along the queue
+	first := l.queue.len == 0
+	if it.err == nil && !l.queue.add(it) {
 		it.err, it.body = ErrBusy, nil
+	}
+	if it.err != nil {
 		l.refused = append(l.refused, it)
 		first = true
-	default:
-		it.deadline = time.Now().Add(l.timeout) // under the lock, so that deadlines rise along the queue
-		first = len(l.queue) == 0
-		l.queue = append(l.queue, it)
-		l.bytes += len(it.body)
 	}
 	l.mu.Unlock()
 	if first {
