@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -30,15 +32,24 @@ func TestCheck_worstLinesAreLinear(t *testing.T) {
 	}
 }
 
-// perByte is the least time of some runs.
+// perByte is the least time of some runs, by this thread's own clock: others may want the machine.
 func perByte(f *Filter, line string) time.Duration {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	best := time.Hour
 	for range 4 {
-		start := time.Now()
+		start := threadTime()
 		f.Check(line)
-		best = min(best, time.Since(start))
+		best = min(best, threadTime()-start)
 	}
 	return best / time.Duration(len(line))
+}
+
+// threadTime is the CPU time that this thread has taken.
+func threadTime() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now)
+	return time.Duration(now.Nano())
 }
 
 func TestCompile_memoryOfManyWords(t *testing.T) {
