@@ -24,6 +24,8 @@ const (
 	probeChannel = "probe"
 	// probeLife is long since the identity never leaves this host; every start of the control plane renews it.
 	probeLife = 365 * 24 * time.Hour
+	// probeKeep is how long what probes said is kept: nobody reads it after the probe.
+	probeKeep = store.MinRetention
 )
 
 // probeIdentity is the internal tenant's user token and API key, which builds test themselves with. It lies in a 0600 file;
@@ -37,6 +39,9 @@ type probeIdentity struct {
 func (d *Daemon) ensureProbe(ctx context.Context) error {
 	_, err := d.Store().CreateTenant(ctx, store.Tenant{ID: names.ProbeTenant, Name: "probe"})
 	if err != nil && !errors.Is(err, store.ErrExists) {
+		return err
+	}
+	if err := d.Store().SetTenantRetention(ctx, names.ProbeTenant, probeKeep); err != nil {
 		return err
 	}
 	_, err = d.Store().CreateChannel(ctx, store.Channel{Tenant: names.ProbeTenant, ID: probeChannel, Kind: "world", History: "log"})

@@ -11,7 +11,7 @@ import (
 
 const purgeLease = "purge"
 
-// purge removes what tenants no longer keep, every so often until the control plane ends. A lease has one host do it for all.
+// purge removes what tenants no longer keep and what no process needs any more, every so often until the control plane ends. A lease has one host do it for all.
 func (d *Daemon) purge() {
 	ticker := time.NewTicker(max(d.cfg.Duration("purge.every"), 100*time.Millisecond))
 	defer ticker.Stop()
@@ -41,9 +41,9 @@ func (d *Daemon) purgeOnce() {
 	switch {
 	case d.ctx.Err() != nil:
 	case err != nil:
-		d.log.Warn("old messages are not all removed; they will be tried again", "removed", done.Messages, "error", err)
+		d.log.Warn("what is old is not all removed; it will be tried again", "messages", done.Messages, "error", err)
 	case done != chatlog.Purged{}:
-		d.log.Info("old messages removed", "messages", done.Messages, "deleted channels", done.Channels)
+		d.log.Info("what was old is removed", "messages", done.Messages, "deleted channels", done.Channels, "changes", done.Changes)
 	}
 }
 

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/kmsctl/kms/controlplane/config"
+	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
 
-// TestPurge_oneHostAtATime: what a tenant no longer keeps goes by itself, once no other host is at it.
+// TestPurge_oneHostAtATime: what a tenant no longer keeps, the probe's among them, goes by itself, once no other host is at it.
 func TestPurge_oneHostAtATime(t *testing.T) {
 	ctx := t.Context()
 	url := "sqlite:" + filepath.Join(t.TempDir(), "kms.db")
@@ -32,13 +33,23 @@ func TestPurge_oneHostAtATime(t *testing.T) {
 	}
 	st := d.Store()
 	t.Cleanup(func() { st.Close() })
-	ch := oldMessage(t, st)
+	if err := st.Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if d.home, err = openHome(cfg.Paths()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.home.close)
+	if err := d.ensureProbe(ctx); err != nil {
+		t.Fatal(err)
+	}
+	oldMessage(t, st, names.ProbeTenant, probeChannel)
 	other := store.LeaseClaim{Name: purgeLease, Holder: "elsewhere/home/purge", TTL: time.Minute}
 	if err := st.AcquireLease(ctx, other); err != nil {
 		t.Fatal(err)
 	}
 	d.purgeOnce()
-	if now, err := st.Channel(ctx, "dragon", "lobby"); err != nil || now.First != 1 {
+	if now, err := st.Channel(ctx, names.ProbeTenant, probeChannel); err != nil || now.First != 1 {
 		t.Errorf("first %d, %v, while another host has the lease", now.First, err)
 	}
 	if err := st.ReleaseLease(ctx, other.Name, other.Holder); err != nil {
@@ -46,30 +57,20 @@ func TestPurge_oneHostAtATime(t *testing.T) {
 	}
 	d.work.Go(d.purge)
 	testkit.Eventually(t, 20*time.Second, "the old message goes, and the lease", func() bool {
-		now, err := st.Channel(ctx, "dragon", "lobby")
+		now, err := st.Channel(ctx, names.ProbeTenant, probeChannel)
 		leases, err2 := st.Leases(ctx)
-		return err == nil && err2 == nil && now.PK == ch.PK && now.First == 2 && len(leases) == 0
+		return err == nil && err2 == nil && now.First == 2 && len(leases) == 0
 	})
 }
 
-// oldMessage makes a tenant that keeps messages for an hour, with one that is older.
-func oldMessage(t *testing.T, st *store.Store) store.Channel {
+// oldMessage puts a message of long ago into an empty channel.
+func oldMessage(t *testing.T, st *store.Store, tenant, channel string) {
 	t.Helper()
-	ctx := t.Context()
-	if err := st.Migrate(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := st.CreateTenant(ctx, store.Tenant{ID: "dragon"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := st.SetTenantRetention(ctx, "dragon", time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	ch, err := st.CreateChannel(ctx, store.Channel{Tenant: "dragon", ID: "lobby"})
+	ch, err := st.Channel(t.Context(), tenant, channel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = st.Write(ctx, func(tx *store.Tx) error {
+	err = st.Write(t.Context(), func(tx *store.Tx) error {
 		if _, err := tx.Exec(`INSERT INTO messages (channel_pk, seq, id, user, kind, at, body)
 			VALUES (?, 1, '01JD3V4N8ZQ0X5T6Y7W8R9S0AB', '', 'system', 0, '{"v":1,"k":"system","x":"hi"}')`, ch.PK); err != nil {
 			return err
@@ -80,5 +81,4 @@ func oldMessage(t *testing.T, st *store.Store) store.Channel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ch
 }

@@ -208,43 +208,83 @@ func TestStale_countsOnlyWhatWasHandedOver(t *testing.T) {
 	})
 }
 
-// TestFollow_realStore follows what the rules write, on both databases, through a restore.
-func TestFollow_realStore(t *testing.T) {
+// onBoth runs a test on a fresh store of either dialect.
+func onBoth(t *testing.T, test func(t *testing.T, st *store.Store)) {
 	urls := map[string]func(*testing.T) string{
 		"sqlite": func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "kms.db") },
 		"mysql":  func(t *testing.T) string { return testkit.MySQL(t) },
 	}
 	for name, url := range urls {
 		t.Run(name, func(t *testing.T) {
-			ctx := t.Context()
-			st, err := store.Open(ctx, url(t), store.Options{})
+			st, err := store.Open(t.Context(), url(t), store.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer st.Close()
-			if err := st.Migrate(ctx); err != nil {
+			if err := st.Migrate(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			f := &feed{}
-			follower := Follow(st, Options{
-				OnReload:  func() { f.tell("reload") },
-				OnChanges: func(list []store.Change) { f.tell(list[0].Kind + ":" + list[0].Subject) },
-			})
-			defer follower.Close()
-			wait := func(want string) {
-				t.Helper()
-				testkit.Eventually(t, 2*time.Second, want, func() bool { return f.heard() == want })
-			}
-			wait("[reload]")
-			err = st.Write(ctx, func(tx *store.Tx) error { return tx.Change("member", "demo", "guild", "u1") })
-			if err != nil {
-				t.Fatal(err)
-			}
-			wait("[member:guild]")
-			if err := st.NewEpochs(ctx); err != nil {
-				t.Fatal(err)
-			}
-			wait("[reload]")
+			test(t, st)
 		})
 	}
+}
+
+// followReal follows a store at an interval and returns what waits to be told something.
+func followReal(t *testing.T, st *store.Store, every time.Duration) (follower *Follower, wait func(want string)) {
+	f := &feed{}
+	follower = Follow(st, Options{
+		Interval:  every,
+		OnReload:  func() { f.tell("reload") },
+		OnChanges: func(list []store.Change) { f.tell(list[0].Kind + ":" + list[0].Subject) },
+	})
+	t.Cleanup(follower.Close)
+	return follower, func(want string) {
+		t.Helper()
+		testkit.Eventually(t, 10*time.Second, want, func() bool { return f.heard() == want })
+	}
+}
+
+func change(t *testing.T, st *store.Store, channel string) {
+	t.Helper()
+	if err := st.Write(t.Context(), func(tx *store.Tx) error { return tx.Change("member", "demo", channel, "u1") }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFollow_realStore follows what the rules write, on both databases, through a restore.
+func TestFollow_realStore(t *testing.T) {
+	onBoth(t, func(t *testing.T, st *store.Store) {
+		_, wait := followReal(t, st, 0)
+		wait("[reload]")
+		change(t, st, "guild")
+		wait("[member:guild]")
+		if err := st.NewEpochs(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wait("[reload]")
+	})
+}
+
+// TestFollow_whatIsForgotten: who is behind what the feed still has reloads everything, once; who is not notices nothing.
+func TestFollow_whatIsForgotten(t *testing.T) {
+	onBoth(t, func(t *testing.T, st *store.Store) {
+		behind, waitBehind := followReal(t, st, time.Hour)
+		upToDate, wait := followReal(t, st, time.Hour)
+		waitBehind("[reload]")
+		wait("[reload]")
+		change(t, st, "guild")
+		upToDate.Wake()
+		wait("[member:guild]")
+		if n, err := st.ForgetChanges(t.Context(), -time.Hour, 10); n != 1 || err != nil {
+			t.Errorf("forgot %d, %v", n, err)
+		}
+		change(t, st, "lobby")
+		behind.Wake()
+		upToDate.Wake()
+		waitBehind("[reload]")
+		wait("[member:lobby]")
+		change(t, st, "plaza")
+		behind.Wake()
+		waitBehind("[member:plaza]")
+	})
 }

@@ -22,16 +22,20 @@ const (
 	purgePause    = 20 * time.Millisecond
 )
 
-// Purged counts what a purge removed: messages, and rows of deleted channels.
-type Purged struct{ Messages, Channels int }
+// Purged counts what a purge removed: messages, rows of deleted channels, and of the changes feed.
+type Purged struct{ Messages, Channels, Changes int }
 
-// Purge removes the messages that are older than their tenants' retention, and deleted channels with all that they have, in small
-// transactions with rests between. A channel's First rises in the transaction that removes what was before it. One purge at a time:
-// the caller's lease sees to that, though two would only hinder each other.
+// Purge removes the messages that are older than their tenants' retention, deleted channels with all that they have, and changes that
+// are older than store.KeepChanges, in small transactions with rests between. A channel's First rises in the transaction that removes
+// what was before it. One purge at a time: the caller's lease sees to that, though two would only hinder each other.
 func Purge(ctx context.Context, st *store.Store) (Purged, error) {
 	p := purge{st: st}
-	if err := p.run(ctx); err != nil {
-		return p.done, fmt.Errorf("cannot remove old messages: %w", store.Wrap(err))
+	err := p.changes(ctx) // which are few: no flood of messages makes them wait
+	if err == nil {
+		err = p.messages(ctx)
+	}
+	if err != nil {
+		return p.done, fmt.Errorf("cannot remove what is old: %w", store.Wrap(err))
 	}
 	return p.done, nil
 }
@@ -54,7 +58,21 @@ type cut struct {
 	last        bool // nothing more is to be removed of the channel
 }
 
-func (p *purge) run(ctx context.Context) error {
+func (p *purge) changes(ctx context.Context) error {
+	for {
+		began := time.Now()
+		n, err := p.st.ForgetChanges(ctx, store.KeepChanges, purgeRows)
+		p.done.Changes += n
+		if err == nil && n == purgeRows {
+			err = p.rest(ctx, began)
+		}
+		if err != nil || n < purgeRows {
+			return err
+		}
+	}
+}
+
+func (p *purge) messages(ctx context.Context) error {
 	list, err := p.expired(ctx)
 	for err == nil && len(list) > 0 {
 		var cuts []cut
@@ -63,14 +81,15 @@ func (p *purge) run(ctx context.Context) error {
 		}
 		began := time.Now()
 		if err = p.remove(ctx, cuts); err == nil {
-			err = rest(ctx, max(purgePause, purgeRest*time.Since(began)))
+			err = p.rest(ctx, began)
 		}
 	}
 	return err
 }
 
-func rest(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
+// rest follows a transaction.
+func (p *purge) rest(ctx context.Context, began time.Time) error {
+	t := time.NewTimer(max(purgePause, purgeRest*time.Since(began)))
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -125,6 +125,43 @@ func TestPurge_collectsDeletedChannels(t *testing.T) {
 	})
 }
 
+// TestPurge_forgetsOldChanges leaves those of the last hour, and the head, whose numbers go on.
+func TestPurge_forgetsOldChanges(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, url string) {
+		st := testStore(t, url)
+		const old = 2*purgeRows + 1
+		err := st.Write(t.Context(), func(tx *store.Tx) error {
+			for range old + 2 {
+				if err := tx.Change(store.ChangeMember, "demo", "guild", "u1"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep := store.KeepChanges.Milliseconds()
+		exec(t, st, `UPDATE changes SET at = at - ? + 60000`, keep) // nearly an hour old
+		exec(t, st, `UPDATE changes SET at = at - 120000 WHERE n <= ?`, old)
+		if done, err := Purge(t.Context(), st); err != nil || done != (Purged{Changes: old}) {
+			t.Errorf("removed %+v, %v", done, err)
+		}
+		_, list, err := st.ChangesAfter(t.Context(), 0, 10)
+		if err != nil || len(list) != 2 || list[0].N != old+1 {
+			t.Errorf("%v is left, %v", list, err)
+		}
+		exec(t, st, `UPDATE changes SET at = 0`)
+		if done, err := Purge(t.Context(), st); err != nil || done.Changes != 2 {
+			t.Errorf("removed %+v, %v", done, err)
+		}
+		if _, n, err := st.ChangesHead(t.Context()); err != nil || n != old+2 {
+			t.Errorf("the head is %d, %v", n, err)
+		}
+	})
+}
+
 // TestPurge_readersSeeNoHole reads while messages are removed: what a page lacks at its beginning, its First says.
 func TestPurge_readersSeeNoHole(t *testing.T) {
 	t.Parallel()

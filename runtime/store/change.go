@@ -26,6 +26,10 @@ type Change struct {
 	At                            time.Time
 }
 
+// KeepChanges is how long a change is kept. A process reads them every 500 ms, and what it has not read for 10 s stops it; one that was
+// frozen for longer than this finds a hole and reloads everything.
+const KeepChanges = time.Hour
+
 // ChangesHead returns the feed's epoch and last number. Another epoch, or a number below one seen before, means reload all.
 func (s *Store) ChangesHead(ctx context.Context) (epoch string, n int64, err error) {
 	err = s.DB().QueryRowContext(ctx, `SELECT epoch, n FROM changes_head WHERE id = 1`).Scan(&epoch, &n)
@@ -53,4 +57,23 @@ func (s *Store) ChangesAfter(ctx context.Context, n int64, limit int) (epoch str
 		list = nil // the head alone
 	}
 	return epoch, list, nil
+}
+
+// ForgetChanges removes at most limit of the changes that are older than keep by the database's clock, the oldest first, and returns how
+// many there were. The head stays: numbers are never given twice.
+func (s *Store) ForgetChanges(ctx context.Context, keep time.Duration, limit int) (int, error) {
+	var upTo sql.NullInt64
+	err := s.DB().QueryRowContext(ctx, `SELECT MAX(n) FROM (SELECT n, at FROM changes ORDER BY n LIMIT ?) AS oldest
+		WHERE at < `+s.Dialect().NowMS()+` - ?`, limit, keep.Milliseconds()).Scan(&upTo)
+	n := 0
+	if err == nil && upTo.Valid {
+		err = s.Write(ctx, func(tx *Tx) (err error) {
+			n, err = tx.affected(`DELETE FROM changes WHERE n <= ?`, upTo.Int64)
+			return err
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot remove old changes: %w", Wrap(err))
+	}
+	return n, nil
 }
