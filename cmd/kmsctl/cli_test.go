@@ -12,6 +12,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/kmsctl/kms/controlplane"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"kmsctl": main}) }
@@ -164,6 +166,34 @@ func TestColor_onlyOnATerminalAndNotUnwanted(t *testing.T) {
 	c.color = true
 	if got, want := c.paint("2.0  live  no     lively"), "2.0  \x1b[32mlive\x1b[0m  \x1b[31mno\x1b[0m     lively"; got != want {
 		t.Errorf("painted %q, want %q", got, want)
+	}
+}
+
+// TestSteps_onATerminal: the step that runs is told, and its line is gone when it has ended or the telling has.
+func TestSteps_onATerminal(t *testing.T) {
+	var errs bytes.Buffer
+	c := newCLI(nil, io.Discard, &errs)
+	told := func() string {
+		defer errs.Reset()
+		return errs.String()
+	}
+	p := steps{c: c}
+	runs := controlplane.Event{Step: &controlplane.Step{Name: "check", State: "running"}}
+	if p.at(runs); told() != "" {
+		t.Error("a log file is told what runs")
+	}
+	c.errTTY = true
+	if p.at(runs); told() != "  check …" {
+		t.Error("a terminal is not told what runs")
+	}
+	p.at(controlplane.Event{Step: &controlplane.Step{Name: "check", State: "done", Took: time.Second, Message: "fine"}})
+	if text := told(); !strings.HasPrefix(text, "\r\x1b[K  check ") || !strings.HasSuffix(text, "  fine\n") {
+		t.Errorf("a step that has ended: %q", text)
+	}
+	p.at(runs)
+	told()
+	if p.end(); told() != "\r\x1b[K" {
+		t.Error("Ctrl-C leaves half a line")
 	}
 }
 

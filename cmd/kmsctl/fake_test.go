@@ -84,8 +84,9 @@ func (f *fake) status(context.Context) (*controlplane.Status, error) {
 		Components: []controlplane.Component{{Name: "nginx", State: "ok", PID: 99, Address: "127.0.0.1:8080"}, {Name: "irc", State: "down", Detail: "接続できません: connection refused by the server at 127.0.0.1:16667, trying again"}},
 		Versions: []controlplane.VersionInfo{
 			{Name: "2.0", State: controlplane.Live, Build: f.builds[0].Digest, Label: f.builds[0].Label, Connections: 12, MessagesPS: 2.5, UpdatedAt: now.Add(-3 * time.Minute), Sets: []controlplane.Set{set},
-				Pins:   []controlplane.Pin{{Version: "2.0", Tenant: "dragon", Build: f.builds[0].Digest, Set: "s1a2b3c4d"}},
-				Canary: &controlplane.Canary{Version: "2.0", Build: strings.Repeat("c3", 32), Set: "s5c6d7e8f", Percent: 10, Since: now.Add(-time.Minute)}},
+				Pins:    []controlplane.Pin{{Version: "2.0", Tenant: "dragon", Build: f.builds[0].Digest, Set: "s1a2b3c4d"}},
+				Canary:  &controlplane.Canary{Version: "2.0", Build: strings.Repeat("c3", 32), Set: "s5c6d7e8f", Percent: 10, Since: now.Add(-time.Minute)},
+				Running: &controlplane.Release{ID: 7, Kind: controlplane.KindDeploy, Version: "2.0", Who: "alice", StartedAt: now.Add(-time.Minute), Steps: []controlplane.Step{{Name: "check", State: "running"}}}},
 			{Name: "1000.1000.1000-abcdefghijklmnop", State: controlplane.Live, Healthy: true, Build: strings.Repeat("b2", 32), Label: "one", Connections: 1234567, MessagesPS: 12345, UpdatedAt: now.Add(-50 * time.Hour)},
 			{Name: "0.9", State: controlplane.Retired, UpdatedAt: now, Message: "end of life"}}}, nil
 }
@@ -185,7 +186,7 @@ func (f *fake) events(_ context.Context, q controlplane.EventQuery) (<-chan cont
 		}
 	}
 	if r.Label == "unwell" {
-		r.State, r.Undo, r.Error = controlplane.ReleaseFailed, "", controlplane.Errorf(controlplane.Unhealthy, "build %s does not pass its probe; the old build still serves", short(r.Build))
+		r.State, r.Undo, r.Error = controlplane.ReleaseFailed, "", controlplane.Errorf(controlplane.Unhealthy, "build %s does not pass its probe; the old build still serves\nits last lines:\n  no licence", short(r.Build))
 		out <- controlplane.Event{Kind: "step", Release: id, Step: &controlplane.Step{Name: "probe", State: "failed", Message: "exit status 1"}}
 	}
 	out <- controlplane.Event{Kind: "release", Release: id, Ended: r}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,7 +97,9 @@ func (c *cli) printRelease(r *controlplane.Release) error {
 		c.say("message   %s", r.Message)
 	}
 	if r.Error != nil {
-		c.say("error     %s", r.Error.Message)
+		for i, line := range strings.Split(r.Error.Message, "\n") { // the last lines of the build's log may be among them
+			c.say("%-10s%s", []string{"error", ""}[min(i, 1)], line)
+		}
 	}
 	if r.Undo != "" {
 		c.say("undo      %s", r.Undo)

@@ -53,28 +53,36 @@ func (p *progress) end() {
 	}
 }
 
-// step tells a release's step: on a terminal when it begins and again when it has ended, elsewhere once it has.
-func (c *cli) step(e controlplane.Event) {
-	if c.quiet || e.Ended != nil {
+// steps tells a release's steps: on a terminal when one begins and again when it has ended, elsewhere once it has.
+type steps struct {
+	c    *cli
+	open bool // the step that runs stands on a line without an end
+}
+
+func (p *steps) at(e controlplane.Event) {
+	if p.c.quiet || e.Ended != nil {
 		return
 	}
-	if e.Step == nil {
-		c.note("  %s", e.Message)
-		return
-	}
-	s := e.Step
-	if s.State == "running" {
-		if c.errTTY {
-			fmt.Fprintf(c.err, "  %s …", clean(s.Name))
+	p.end()
+	switch s := e.Step; {
+	case s == nil:
+		p.c.note("  %s", e.Message)
+	case s.State != "running":
+		mark := s.State
+		if s.State == "done" {
+			mark = took(s.Took)
 		}
-		return
+		fmt.Fprintf(p.c.err, "  %s %8s  %s\n", cells.FillRight(cells.Truncate(clean(s.Name), 32, "…"), 32), mark, clean(s.Message))
+	case p.c.errTTY:
+		p.open = true
+		fmt.Fprintf(p.c.err, "  %s …", clean(s.Name))
 	}
-	if c.errTTY {
-		fmt.Fprint(c.err, "\r\x1b[K")
+}
+
+// end clears the line of the step that runs.
+func (p *steps) end() {
+	if p.open {
+		p.open = false
+		fmt.Fprint(p.c.err, "\r\x1b[K")
 	}
-	mark := s.State
-	if s.State == "done" {
-		mark = took(s.Took)
-	}
-	fmt.Fprintf(c.err, "  %s %8s  %s\n", cells.FillRight(cells.Truncate(clean(s.Name), 32, "…"), 32), mark, clean(s.Message))
 }

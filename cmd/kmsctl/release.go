@@ -102,7 +102,9 @@ func (c *cli) nothingToDo(r *controlplane.Release) error {
 // follow tells a release's steps until it has ended. Ctrl-C and --timeout end the telling, not the release.
 func (c *cli) follow(ctx context.Context, k *api.Client, begun *controlplane.Release) error {
 	c.note("release %d: %s %s", begun.ID, begun.Kind, begun.Version)
-	ended, err := k.Follow(ctx, begun.ID, c.step)
+	told := steps{c: c}
+	ended, err := k.Follow(ctx, begun.ID, told.at)
+	told.end()
 	if err != nil {
 		return err
 	}

@@ -132,10 +132,13 @@ func (c *cli) setTable(versions []controlplane.VersionInfo) table {
 	return t
 }
 
-// printPlaces tells of canaries and pins, if there are any.
+// printPlaces tells of releases under way, canaries and pins, if there are any.
 func (c *cli) printPlaces(out io.Writer, versions []controlplane.VersionInfo) {
 	var lines []string
 	for _, v := range versions {
+		if r := v.Running; r != nil {
+			lines = append(lines, c.runningText(r))
+		}
 		if v.Canary != nil {
 			lines = append(lines, fmt.Sprintf("canary of %s: %d%% of the users to %s (%s), %s old", v.Name, v.Canary.Percent, short(v.Canary.Build), v.Canary.Set, c.age(v.Canary.Since)))
 		}
@@ -149,6 +152,15 @@ func (c *cli) printPlaces(out io.Writer, versions []controlplane.VersionInfo) {
 			fmt.Fprintln(out, clean(line))
 		}
 	}
+}
+
+// runningText tells how far a release is.
+func (c *cli) runningText(r *controlplane.Release) string {
+	text := fmt.Sprintf("release %d runs: %s of %s by %s, for %s", r.ID, r.Kind, r.Version, r.Who, c.age(r.StartedAt))
+	if n := len(r.Steps); n > 0 {
+		text += fmt.Sprintf(", %s %s", r.Steps[n-1].Name, r.Steps[n-1].State)
+	}
+	return text
 }
 
 // printSockets tells where each process listens, whole, because paths are there to be copied, and what is wrong with it.

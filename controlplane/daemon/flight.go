@@ -63,6 +63,7 @@ func (f *flight) stepAfter(name string, intend func(hostdb.Flight) error, run fu
 	record := f.note(func(r *hostdb.Flight) {
 		r.Release.Steps = append(r.Release.Steps, controlplane.Step{Name: name, State: "running", At: began})
 	})
+	f.tell()
 	message, err := "", intend(record)
 	if err == nil {
 		failpoint.Begun(name)
@@ -98,12 +99,10 @@ func (d *Daemon) putFlight(record hostdb.Flight) {
 	d.logError("record release", d.host.PutFlight(record))
 }
 
-// tell lets followers know of the last step.
+// tell lets followers know of the last step, when it begins and when it has ended.
 func (f *flight) tell() {
 	release := f.release()
-	step := release.Steps[len(release.Steps)-1]
-	f.d.events.emit(controlplane.Event{Kind: "step", Version: release.Version, Release: release.ID, Step: &step,
-		Message: strings.TrimSpace(step.Name + " " + step.State + " " + step.Message)})
+	f.d.events.emit(stepEvent(&release, release.Steps[len(release.Steps)-1]))
 }
 
 // release is a copy of the release as it stands.

@@ -95,6 +95,44 @@ func TestFlight_runsUntilTheNextMayBegin(t *testing.T) {
 	takeOffNow(t, d, "2.0")
 }
 
+// TestFlight_tellsTheStepThatRuns to who follows, be it from before or from its middle: a step may take minutes.
+func TestFlight_tellsTheStepThatRuns(t *testing.T) {
+	d := newLedger(t)
+	f := takeOffNow(t, d, "2.0")
+	follow := func() <-chan controlplane.Event {
+		told, err := d.Events(t.Context(), controlplane.EventQuery{Release: f.release().ID, Follow: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return told
+	}
+	is := func(who string, told <-chan controlplane.Event, want string) {
+		t.Helper()
+		select {
+		case ev := <-told:
+			if ev.Step == nil || ev.Step.Name+" "+ev.Step.State != want || ev.Message != want {
+				t.Errorf("%s is told %+v, want %q", who, ev, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s is told nothing, want %q", who, want)
+		}
+	}
+	first, second := follow(), (<-chan controlplane.Event)(nil)
+	err := f.step("check", func() (string, error) {
+		is("who follows", first, "check running")
+		second = follow()
+		is("who comes later", second, "check running")
+		return "", nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	is("who follows", first, "check done")
+	is("who comes later", second, "check done")
+	is("who comes last", follow(), "check done")
+	f.end(d.ctx, nil)
+}
+
 // TestRelease_isKnownBeforeTheLedgerKnows: a follower who comes after the end of a release that the ledger is owed hears of it.
 func TestRelease_isKnownBeforeTheLedgerKnows(t *testing.T) {
 	d := newLedger(t)

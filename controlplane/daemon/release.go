@@ -403,28 +403,37 @@ func (d *Daemon) Releases(ctx context.Context, version string, limit int) ([]con
 
 // Events streams what happened lately, of one release its steps, and what happens from now on.
 func (d *Daemon) Events(ctx context.Context, q controlplane.EventQuery) (<-chan controlplane.Event, error) {
-	return d.events.follow(ctx, q, func() ([]controlplane.Event, error) {
-		if q.Release == 0 {
-			return nil, nil
-		}
-		asking, cancel := context.WithTimeout(ctx, 2*time.Second)
-		defer cancel()
+	asking, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	first := func() ([]controlplane.Event, error) { return nil, nil }
+	if q.Release != 0 {
 		r, err := d.Release(asking, q.Release)
 		if err != nil {
 			return nil, err
 		}
-		return past(r), nil
-	})
+		first = func() ([]controlplane.Event, error) {
+			if !r.Ended() { // else events, and the releases that tell them, need not wait for the database
+				r, err = d.Release(asking, q.Release)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return past(r), nil
+		}
+	}
+	return d.events.follow(ctx, q, first)
 }
 
-// past is what followers of a release would have been told so far.
+func stepEvent(r *controlplane.Release, s controlplane.Step) controlplane.Event {
+	return controlplane.Event{At: s.At.Add(s.Took), Kind: "step", Version: r.Version, Release: r.ID, Step: &s,
+		Message: strings.TrimSpace(s.Name + " " + s.State + " " + s.Message)}
+}
+
+// past is what followers of a release would have been told so far, but for the beginnings of the steps that have ended.
 func past(r *controlplane.Release) []controlplane.Event {
 	var out []controlplane.Event
 	for _, s := range r.Steps {
-		if s.State != "running" {
-			out = append(out, controlplane.Event{At: s.At, Kind: "step", Version: r.Version, Release: r.ID, Step: &s,
-				Message: strings.TrimSpace(s.Name + " " + s.State + " " + s.Message)})
-		}
+		out = append(out, stepEvent(r, s))
 	}
 	if r.Ended() {
 		out = append(out, controlplane.Event{At: r.FinishedAt, Kind: "release", Version: r.Version, Release: r.ID, Ended: r,
