@@ -14,10 +14,12 @@ import (
 	"github.com/kmsctl/kms/runtime/testkit"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 func eachServer(t *testing.T, test func(t *testing.T, s *testkit.IRCServer)) {
 	for _, kind := range []string{InspIRCd, NgIRCd} {
 		t.Run(kind, func(t *testing.T) {
-			t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreTopFunction("testing.(*T).Run")) })
+			t.Parallel()
 			test(t, testkit.StartIRC(t, kind))
 		})
 	}
@@ -123,6 +125,7 @@ func say(channel string, seq int64, text string) *envelope.Envelope {
 }
 
 func TestBus_deliversToThoseWhoJoined(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		a, b, c := upPeer(t, link, "ua-a"), upPeer(t, link, "ua-b"), upPeer(t, link, "ua-c")
@@ -155,6 +158,7 @@ func TestBus_deliversToThoseWhoJoined(t *testing.T) {
 }
 
 func TestBus_interestIsCounted(t *testing.T) {
+	t.Parallel()
 	s := testkit.StartIRC(t, NgIRCd)
 	link := testLink(s)
 	link.Channels = 1 // every KMS channel shares the one IRC channel
@@ -176,6 +180,7 @@ func TestBus_interestIsCounted(t *testing.T) {
 }
 
 func TestBus_burstArrivesCompleteAndInOrder(t *testing.T) {
+	t.Parallel()
 	const total = 20000
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)

@@ -81,6 +81,7 @@ func (s *fakeServer) expect(prefix string) string {
 }
 
 func TestBus_answersPing(t *testing.T) {
+	t.Parallel()
 	s, p := startFake(t, &Link{Kind: InspIRCd})
 	s.send("PING :are you there")
 	if got := s.expect("PONG"); got != "PONG :are you there" {
@@ -95,6 +96,7 @@ func TestBus_answersPing(t *testing.T) {
 }
 
 func TestBus_takesLongLineForBroken(t *testing.T) {
+	t.Parallel()
 	s, p := startFake(t, &Link{Kind: InspIRCd})
 	if _, err := s.conn.Write(make([]byte, readBuffer)); err != nil {
 		t.Fatal(err)
@@ -103,6 +105,7 @@ func TestBus_takesLongLineForBroken(t *testing.T) {
 }
 
 func TestBus_rejoinsAfterKick(t *testing.T) {
+	t.Parallel()
 	s, p := startFake(t, &Link{Kind: InspIRCd})
 	s.send(":op!o@h KICK #kms ua-a :out")
 	if got := s.expect("JOIN"); got != "JOIN #kms" {
@@ -116,6 +119,7 @@ func TestBus_rejoinsAfterKick(t *testing.T) {
 }
 
 func TestBus_waitsAtBarriers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		link    Link

@@ -13,6 +13,7 @@ import (
 )
 
 func TestBus_comesBackAfterServerIsKilled(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		a, b := upPeer(t, link, "ua-a"), upPeer(t, link, "ua-b")
@@ -42,6 +43,7 @@ func TestBus_comesBackAfterServerIsKilled(t *testing.T) {
 }
 
 func TestBus_noticesFrozenServer(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		a, b := upPeer(t, testLink(s), "ua-a"), upPeer(t, testLink(s), "ua-b")
 		b.Join("demo", "lobby")
@@ -75,6 +77,7 @@ func TestBus_noticesFrozenServer(t *testing.T) {
 }
 
 func TestBus_goesToNextServer(t *testing.T) {
+	t.Parallel()
 	closed, refusing, good := "", testkit.StartIRC(t, NgIRCd), testkit.StartIRC(t, NgIRCd)
 	closed = fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 	link := testLink(good) // its password is not refusing's
@@ -86,6 +89,7 @@ func TestBus_goesToNextServer(t *testing.T) {
 }
 
 func TestBus_nickTaken(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		watcher := upPeer(t, link, "watcher")
@@ -107,6 +111,7 @@ func TestBus_nickTaken(t *testing.T) {
 }
 
 func TestBus_tellsWhoCameAndWent(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		before := upPeer(t, link, "before")
@@ -129,6 +134,7 @@ func TestBus_tellsWhoCameAndWent(t *testing.T) {
 
 // The processes of a network learn of a new link one after the other. All of them speak all the time.
 func TestBus_movesToAnotherLinkWithoutLoss(t *testing.T) {
+	t.Parallel()
 	first, second := testkit.StartIRC(t, InspIRCd), testkit.StartIRC(t, NgIRCd)
 	from, to := testLink(first), testLink(second)
 	from.Active, to.Name, to.Channels = false, "second", 5
@@ -181,6 +187,7 @@ func TestBus_movesToAnotherLinkWithoutLoss(t *testing.T) {
 }
 
 func TestBus_leavesDeadLinkAtOnce(t *testing.T) {
+	t.Parallel()
 	first, second := testkit.StartIRC(t, NgIRCd), testkit.StartIRC(t, NgIRCd)
 	a := upPeer(t, testLink(first), "ua-a")
 	first.Kill()
@@ -204,7 +211,7 @@ func TestBus_leavesDeadLinkAtOnce(t *testing.T) {
 	}
 }
 
-func TestBus_withoutLinkStaysDown(t *testing.T) {
+func TestBus_withoutLinkStaysDown(t *testing.T) { // alone: it counts goroutines
 	s := testkit.StartIRC(t, NgIRCd)
 	a := Open(Config{})
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())

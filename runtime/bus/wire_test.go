@@ -14,6 +14,7 @@ import (
 )
 
 func TestBus_refusesForeignLines(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		a := upPeer(t, link, "ua-a")
@@ -50,6 +51,7 @@ func TestBus_refusesForeignLines(t *testing.T) {
 
 // A build of the next format shares the link during an upgrade: what it says is dropped and counted, and nothing around it is.
 func TestBus_dropsEnvelopesOfANewerFormat(t *testing.T) {
+	t.Parallel()
 	s, p := startFake(t, &Link{Kind: InspIRCd})
 	newer := []byte(`{"v":2,"k":"say","t":"demo","c":"lobby","s":2,"x":"two"}`)
 	var body []byte
@@ -111,6 +113,7 @@ func rawClient(t *testing.T, s *testkit.IRCServer) func(line string) {
 }
 
 func TestBus_longEnvelopes(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		a, b := upPeer(t, link, "ua-a"), upPeer(t, link, "ua-b")
@@ -141,6 +144,7 @@ func TestBus_longEnvelopes(t *testing.T) {
 
 // Lines are packed to the last byte that arrives: one more and the server would cut it.
 func TestBus_fillsLinesExactly(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		a, b := upPeer(t, link, "ua-a"), upPeer(t, link, "ua-b")
@@ -169,6 +173,7 @@ func TestBus_fillsLinesExactly(t *testing.T) {
 }
 
 func TestBus_closeHandsOverWhatIsQueued(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		a, b := upPeer(t, link, "ua-a"), upPeer(t, link, "ua-b")
@@ -188,6 +193,7 @@ func TestBus_closeHandsOverWhatIsQueued(t *testing.T) {
 
 // A JOIN line a few bytes too long loses its last channel: the server cuts the name and joins us to another.
 func TestBus_manyChannels(t *testing.T) {
+	t.Parallel()
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		link.Channels = 2000
@@ -207,8 +213,10 @@ func TestBus_manyChannels(t *testing.T) {
 
 // A server whose channels take no lines from outside (+n, InspIRCd's own default) costs the first line, then we join to speak.
 func TestBus_joinsWhereOutsidersAreRefused(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{InspIRCd, NgIRCd} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			s := testkit.StartIRC(t, kind, `defaultmodes=""`, `defaultmodes="n"`)
 			link := testLink(s)
 			send := rawClient(t, s)
@@ -234,6 +242,7 @@ func TestBus_joinsWhereOutsidersAreRefused(t *testing.T) {
 
 // Servers wait for acknowledgements that the kernel would delay.
 func TestQuickAck_acknowledgesAfterEachRead(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
