@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,77 +12,6 @@ import (
 
 	"github.com/kmsctl/kms/runtime/testkit"
 )
-
-// wire is the line between two IRC servers; it can be cut.
-type wire struct {
-	to string
-	l  net.Listener
-
-	mu    sync.Mutex
-	cut   bool
-	conns []net.Conn
-}
-
-func newWire(t *testing.T, to string) *wire {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &wire{to: to, l: l}
-	go w.accept()
-	t.Cleanup(func() {
-		l.Close()
-		w.setCut(true)
-	})
-	return w
-}
-
-func (w *wire) accept() {
-	for {
-		from, err := w.l.Accept()
-		if err != nil {
-			return
-		}
-		to, err := net.Dial("tcp", w.to)
-		if err != nil || !w.keep(from, to) {
-			from.Close()
-			continue
-		}
-		for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
-			go func() {
-				_, _ = io.Copy(way[0], way[1]) // it ends when either side does
-				way[0].Close()
-				way[1].Close()
-			}()
-		}
-	}
-}
-
-// keep reports false while the wire is cut.
-func (w *wire) keep(conns ...net.Conn) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cut {
-		for _, c := range conns {
-			c.Close()
-		}
-		return false
-	}
-	w.conns = append(w.conns, conns...)
-	return true
-}
-
-// setCut cuts the wire with what is under way, or lets the servers connect again.
-func (w *wire) setCut(cut bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cut = cut; cut {
-		for _, c := range w.conns {
-			c.Close()
-		}
-		w.conns = nil
-	}
-}
 
 // member talks and listens in one channel. Its connection has to last.
 type member struct {
@@ -239,11 +166,11 @@ func TestLinkedServers_losesNothing(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	var link *wire
+	var link *testkit.Wire
 	var servers []*ircd
 	servers, err = h.startIRC(2, func(peer string) (string, error) {
-		link = newWire(t, peer)
-		return link.l.Addr().String(), nil
+		link = testkit.NewWire(t, peer)
+		return link.Addr, nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +189,7 @@ func TestLinkedServers_losesNothing(t *testing.T) {
 	p := startParty(t, ctx, here, there, channels)
 	sleep(ctx, 2*time.Second)
 
-	p.trouble(t, ctx, "split", 6*time.Second, func() { link.setCut(true) }, func() { link.setCut(false) })
+	p.trouble(t, ctx, "split", 6*time.Second, func() { link.Cut(true) }, func() { link.Cut(false) })
 	signal := func(s syscall.Signal) func() {
 		return func() {
 			if err := servers[1].cmd.Process.Signal(s); err != nil {

@@ -244,12 +244,18 @@ func (n *network) rejoin(index int) {
 	n.poke()
 }
 
+// renamed is also what InspIRCd does to nicks that collide as servers find each other. Under a name that is not ours the others
+// would take us for dead.
 func (s *session) renamed(m *message) error {
 	from, to := string(m.nick()), string(m.last())
 	if from != s.nick {
 		s.n.came(to)
 		s.n.left(from)
 		return nil
+	}
+	if baseNick(to) != baseNick(from) {
+		s.n.loseNick()
+		return fmt.Errorf("the server renamed us to %q", printable([]byte(to)))
 	}
 	s.nick = to
 	if _, rest, ok := strings.Cut(s.self, "!"); ok {
@@ -270,6 +276,9 @@ func printable(text []byte) string {
 
 func (s *session) ended(m *message) error {
 	s.reason = printable(m.last())
+	if strings.Contains(strings.ToLower(s.reason), "collision") { // ngIRCd throws both out
+		s.n.loseNick()
+	}
 	return nil
 }
 

@@ -29,6 +29,7 @@ type network struct {
 	server    string
 	software  string
 	nick      string
+	nickLost  bool   // somebody of our name collided with us
 	detail    string // why the last connection ended
 	interest  map[int]int
 	dirty     map[int]struct{} // channels whose interest may differ from on

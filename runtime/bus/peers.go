@@ -33,6 +33,25 @@ func otherNick(nick string) string {
 	return string(b)
 }
 
+// firstNick is what a new connection asks for: our name, or a suffixed one after a collision. Two processes of one name that both
+// came back under it at the same moment, as InspIRCd lets clients in once a second, would collide again, for ever.
+func (n *network) firstNick() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.nickLost {
+		n.nickLost = false
+		return otherNick(n.b.nick)
+	}
+	return n.b.nick
+}
+
+// loseNick makes the next connection come under another nick.
+func (n *network) loseNick() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.nickLost = true
+}
+
 // baseNick takes the suffix off: the name by which peers know each other.
 func baseNick(nick string) string {
 	base, _, _ := strings.Cut(nick, "_")

@@ -49,7 +49,7 @@ type session struct {
 func newSession(n *network, conn net.Conn, server string) *session {
 	s := &session{
 		n: n, conn: conn, server: server, dead: make(chan struct{}), passed: make(chan struct{}, 1), began: time.Now(),
-		seal: newSealer(n.link.Key), nick: n.b.nick,
+		seal: newSealer(n.link.Key), nick: n.firstNick(),
 	}
 	s.lastRead.Store(s.began.UnixNano())
 	s.w = writer{s: s, seal: newSealer(n.link.Key)}
