@@ -25,6 +25,7 @@ type Config struct {
 	Watch   func(Seen) // whatever comes on any of the link's channels, refused lines too; whoever watches is on all of them
 
 	timing *timing // tests shorten the waits
+	dial   dialer  // tests lead it to a network in memory
 }
 
 // Seen is one envelope as Watch is told of it, or a line or envelope that is dropped.
@@ -90,6 +91,9 @@ func Open(cfg Config) *Bus {
 	}
 	if cfg.timing != nil {
 		b.t = *cfg.timing
+	}
+	if b.cfg.dial == nil {
+		b.cfg.dial = dial
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)

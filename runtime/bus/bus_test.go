@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -50,6 +49,10 @@ func fast() *timing {
 
 func openPeer(t testing.TB, link Link, nick string) *peer {
 	t.Helper()
+	return newPeer(t, Config{Link: link, Nick: nick, timing: fast()})
+}
+
+func newPeer(t testing.TB, cfg Config) *peer {
 	p := &peer{}
 	note := func(what string) func(string) {
 		return func(nick string) {
@@ -58,15 +61,14 @@ func openPeer(t testing.TB, link Link, nick string) *peer {
 			p.events = append(p.events, what+" "+nick)
 		}
 	}
-	p.Bus = Open(Config{
-		Link: link, Nick: nick, timing: fast(), Logger: slog.New(slog.DiscardHandler), Gone: note("gone"), Here: note("here"),
-		State: func(up bool) { note("state")(fmt.Sprint(up)) },
-		Receive: func(e *envelope.Envelope) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.got = append(p.got, e)
-		},
-	})
+	cfg.Gone, cfg.Here = note("gone"), note("here")
+	cfg.State = func(up bool) { note("state")(fmt.Sprint(up)) }
+	cfg.Receive = func(e *envelope.Envelope) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.got = append(p.got, e)
+	}
+	p.Bus = Open(cfg)
 	t.Cleanup(p.Close)
 	return p
 }
@@ -179,9 +181,8 @@ func TestBus_interestIsCounted(t *testing.T) {
 	}
 }
 
-func TestBus_burstArrivesCompleteAndInOrder(t *testing.T) {
-	t.Parallel()
-	const total = 20000
+func TestBus_burstArrivesCompleteAndInOrder(t *testing.T) { // not beside others: it is timed
+	const total = 8000
 	eachServer(t, func(t *testing.T, s *testkit.IRCServer) {
 		link := testLink(s)
 		a := upPeer(t, link, "ua-a")
@@ -210,8 +211,12 @@ func TestBus_burstArrivesCompleteAndInOrder(t *testing.T) {
 		if took > 20*time.Second {
 			t.Errorf("the burst took %v: the server was overrun", took)
 		}
-		if d := a.Stats().Dropped; d != 0 {
-			t.Errorf("%d dropped", d)
+		st := a.Stats()
+		if st.Dropped != 0 {
+			t.Errorf("%d dropped", st.Dropped)
+		}
+		if s.Kind == InspIRCd && st.LinesOut > total/4 { // ngIRCd's lines hold one or two
+			t.Errorf("%d lines: they are not packed", st.LinesOut)
 		}
 	})
 }

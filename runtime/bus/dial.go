@@ -13,7 +13,10 @@ import (
 
 const dialTimeout = 3 * time.Second
 
-// dial connects to one server of the link.
+// dialer connects to one server of the link.
+type dialer func(ctx context.Context, l Link, server string) (net.Conn, error)
+
+// dial is the dialer over TCP.
 func dial(ctx context.Context, l Link, server string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()

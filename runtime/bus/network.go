@@ -115,7 +115,7 @@ func (n *network) run(ctx context.Context) {
 
 // connect serves one connection to its end and reports whether it was ever up.
 func (n *network) connect(ctx context.Context, server string) (bool, error) {
-	conn, err := dial(ctx, n.link, server)
+	conn, err := n.b.cfg.dial(ctx, n.link, server)
 	if err != nil {
 		n.mu.Lock()
 		n.detail = err.Error()

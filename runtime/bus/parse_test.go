@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
 	"github.com/kmsctl/kms/runtime/plugin/pb"
@@ -149,6 +151,20 @@ func TestAssembler_dropsWhatHasAHole(t *testing.T) {
 	if len(a.partials) != 0 {
 		t.Errorf("%d partials are left", len(a.partials))
 	}
+}
+
+func TestAssembler_forgetsWhatNeverBecameWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a assembler
+		for i := range manyPartials {
+			a.add(fmt.Sprint("dead-", i), &item{kind: 'F', part: 1, parts: 2})
+		}
+		time.Sleep(partialLife + time.Second)
+		a.add("b", &item{kind: 'F', part: 1, parts: 2})
+		if len(a.partials) != 1 {
+			t.Errorf("%d partials are kept", len(a.partials))
+		}
+	})
 }
 
 // The hash is part of the wire: all builds that ever share a link must agree on it.

@@ -58,10 +58,7 @@ func TestBus_dropsEnvelopesOfANewerFormat(t *testing.T) {
 	for _, data := range [][]byte{say("lobby", 1, "one").Append(nil), newer, say("lobby", 3, "three").Append(nil)} {
 		body = appendItem(body, &item{kind: 'E', data: data})
 	}
-	line := func(items []byte) string {
-		text := append([]byte{lineFormat}, items...)
-		return ":b!kms@host PRIVMSG #kms :" + string(newSealer([]byte("0123456789abcdef")).seal([]byte("#kms"), text)) + string(text)
-	}
+	line := func(items []byte) string { return sealedLine("b", "#kms", items) }
 	s.send(line(body), line(appendItem(nil, &item{kind: 'E', data: newer})), line(appendItem(nil, &item{kind: 'E', data: say("lobby", 4, "four").Append(nil)})))
 	testkit.Eventually(t, 5*time.Second, "what follows is heard", func() bool { return p.count() >= 3 })
 	got := ""
@@ -70,6 +67,35 @@ func TestBus_dropsEnvelopesOfANewerFormat(t *testing.T) {
 	}
 	if got != "1one 3three 4four " || p.Stats().Malformed != 2 || p.Stats().Refused != 0 || !p.Up() {
 		t.Errorf("heard %q, %+v", got, p.Stats())
+	}
+}
+
+// sealedLine is what startFake's bus takes from a process.
+func sealedLine(nick, channel string, items []byte) string {
+	text := append([]byte{lineFormat}, items...)
+	return ":" + nick + "!kms@host PRIVMSG " + channel + " :" + string(newSealer([]byte("0123456789abcdef")).seal([]byte(channel), text)) + string(text)
+}
+
+// Parts of several senders, and of one sender on several channels, come in turns.
+func TestBus_partsThatCross(t *testing.T) {
+	t.Parallel()
+	s, p := startFake(t, &Link{Kind: InspIRCd})
+	froms := []struct{ nick, channel string }{{"b", "#kms.1"}, {"c", "#kms.1"}, {"b", "#kms.2"}}
+	var pieces [][][]byte
+	for i := range froms {
+		pieces = append(pieces, split(say("lobby", 0, strings.Repeat(fmt.Sprint(i), 300)).Append(nil), 200))
+	}
+	for part := range pieces[0] {
+		for i, from := range froms {
+			it := item{kind: 'F', part: part + 1, parts: len(pieces[i]), data: pieces[i][part]}
+			s.send(sealedLine(from.nick, from.channel, appendItem(nil, &it)))
+		}
+	}
+	testkit.Eventually(t, 5*time.Second, "all three are whole", func() bool { return p.count() == 3 })
+	for i, e := range p.heard() {
+		if e.Text != strings.Repeat(fmt.Sprint(i), 300) {
+			t.Errorf("number %d came as %q", i, e.Text)
+		}
 	}
 }
 
