@@ -125,7 +125,7 @@ func (n *simNet) drop(server string) {
 
 // Processes learn of another link seconds apart, in any order; what anybody says arrives all the same.
 func TestSim_movesWithoutLoss(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
 			draw := rand.New(rand.NewPCG(seed, 0))
 			n := newSimNet(512, "a:1", "b:1")
@@ -168,7 +168,7 @@ func TestSim_movesWithoutLoss(t *testing.T) {
 // TestSim_throughTroubles has processes talk while servers freeze, die and lose each other at random: nobody ever hears a thing
 // twice or cut, or out of the order in which it went into one connection; afterwards everybody hears everybody, and knows who is there.
 func TestSim_throughTroubles(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(6) {
 		synctest.Test(t, func(t *testing.T) { newTroubles(t, seed).run() })
 	}
 }
