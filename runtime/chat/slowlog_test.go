@@ -9,6 +9,7 @@ import (
 	"github.com/kmsctl/kms/runtime/auth"
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/hub"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -18,6 +19,14 @@ type heldLog struct {
 	appends atomic.Int32
 	hold    atomic.Pointer[chan struct{}] // an Append waits for it, aside
 	onHead  atomic.Pointer[func()]
+	away    atomic.Bool // for reads of messages
+}
+
+func (l *heldLog) Read(ctx context.Context, pk, after, upTo int64, limit int) ([]*envelope.Envelope, error) {
+	if l.away.Load() {
+		return nil, store.ErrUnavailable
+	}
+	return l.Log.Read(ctx, pk, after, upTo, limit)
 }
 
 func (l *heldLog) Append(pk int64, e *envelope.Envelope, done func(chatlog.Receipt, error)) {
@@ -136,6 +145,25 @@ func TestJoin_removalWhileItSubscribesIsNotLost(t *testing.T) {
 	if rooms := p.Hub().Rooms(); len(rooms) > 0 && rooms[0].Subscribers > 0 {
 		t.Errorf("still subscribed: %+v", rooms)
 	}
+}
+
+func TestJoin_refusalEndsTheEarlierSubscription(t *testing.T) {
+	t.Parallel()
+	_, p, log := heldProcess(t)
+	aya := p.login("aya-token").mustJoin("lobby")
+	m := aya.mustSay("lobby", "before the room that follows")
+	check(t, p.Leave(aya, "lobby"))
+	aya.mustJoin("lobby")
+	log.away.Store(true)
+	expectCode(t, aya.joinFrom("lobby", &hub.Position{Epoch: m.Epoch}), CodeUnavailable, true)
+	if rooms := p.Hub().Rooms(); len(rooms) > 0 {
+		t.Errorf("still subscribed: %+v", rooms)
+	}
+	_, err := aya.say(SayRequest{Channel: "lobby", Text: "not in"})
+	expectCode(t, err, CodeNotJoined, false)
+	log.away.Store(false)
+	check(t, aya.joinFrom("lobby", &hub.Position{Epoch: m.Epoch}))
+	aya.await("say lobby 1 aya before the room that follows")
 }
 
 func TestKey_useIsWrittenDownOnceAMinute(t *testing.T) {

@@ -180,7 +180,7 @@ func BenchmarkBatch(b *testing.B) {
 	envs := []*envelope.Envelope{{Kind: envelope.Say, ID: "m", User: "anna", Text: benchText}}
 	b.ReportAllocs()
 	for b.Loop() {
-		batch := &batch{room: r, n: notLive - 1, gen: r.gen, envs: envs, subs: r.subs}
+		batch := &batch{room: r, n: notLive - 1, envs: envs, subs: r.subs}
 		batch.left.Store(2) // it is not the room's: nobody finishes it
 		batch.encode(h.o.Codec)
 		batch.write(0, len(batch.subs))

@@ -6,7 +6,6 @@ import "github.com/kmsctl/kms/runtime/ledgerfault"
 type step struct {
 	done   bool
 	log    bool // the ring does not reach back that far
-	gen    uint32
 	frames []byte
 	pos    int64
 }
@@ -23,7 +22,7 @@ func (r *room) catchUp(s *sub) {
 			r.h.spawn(func() { r.catchUpFromLog(s) })
 			return
 		}
-		s.conn.sendMissed(s, step.gen, step.frames, step.pos)
+		s.conn.sendMissed(s, step.frames, step.pos)
 	}
 }
 
@@ -32,7 +31,7 @@ func (r *room) nextStep(s *sub) step {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.conn.mu.Lock()
-	gen, pos, gone := s.gen, s.pos, s.gone
+	pos, gone := s.pos, s.gone
 	if live := !r.ch.logged() || pos >= r.sent; live || gone || r.closed {
 		s.liveAt = r.batches + 1
 		if ledgerfault.Is(ledgerfault.LiveTooLate) && r.liveLocked() > 2 { // or every probe finds it
@@ -46,7 +45,7 @@ func (r *room) nextStep(s *sub) step {
 		return step{log: true}
 	}
 	frames, reach := r.ring.collect(r.h.o.Codec, s.user, pos, r.sent, stepBytes)
-	return step{gen: gen, frames: frames, pos: reach}
+	return step{frames: frames, pos: reach}
 }
 
 // catchUpFromLog sends from one page and goes on with catchUp. A log that cannot be read is tried again: the connection
@@ -54,7 +53,7 @@ func (r *room) nextStep(s *sub) step {
 func (r *room) catchUpFromLog(s *sub) {
 	pause := firstPause
 	for !s.conn.park(s) {
-		gen, pos := s.where()
+		pos := s.where()
 		p, err := r.page(r.h.ctx, pos)
 		if err != nil {
 			if !r.pause(&pause) {
@@ -67,14 +66,14 @@ func (r *room) catchUpFromLog(s *sub) {
 			return
 		}
 		frames, reach := p.collect(s.user, pos, stepBytes)
-		s.conn.sendMissed(s, gen, frames, reach)
+		s.conn.sendMissed(s, frames, reach)
 		r.catchUp(s)
 		return
 	}
 }
 
-func (s *sub) where() (gen uint32, pos int64) {
+func (s *sub) where() int64 {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	return s.gen, s.pos
+	return s.pos
 }

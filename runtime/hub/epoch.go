@@ -1,16 +1,7 @@
 package hub
 
-import "github.com/kmsctl/kms/runtime/envelope"
-
-// strangeLocked keeps a message of another epoch until the log has told which one holds: it may be the first after a
-// restore, or a late line from before.
-func (r *room) strangeLocked(e *envelope.Envelope) {
-	if len(r.foreign) < maxForeign {
-		r.foreign = append(r.foreign, e)
-	}
-	r.checkLocked()
-}
-
+// checkLocked asks the log which epoch holds, after something of another one came: it may be the first after a restore, or a late
+// line from before. What came is not kept: if the epoch holds, the log has it.
 func (r *room) checkLocked() {
 	if r.checking || r.closed {
 		return
@@ -35,39 +26,18 @@ func (r *room) check() {
 	}
 }
 
-// restartLocked goes over to the epoch that the log names, beginning with the first message of it that was seen here.
-// What was under way of the old one is not sent any more.
+// newEpochReason is what a client reads whose position means nothing any more.
+const newEpochReason = "the channel's log was replaced"
+
+// restartLocked goes over to the epoch that the log names. A position of the old one means nothing in it, so whoever is here is closed:
+// they come back, and are told.
 func (r *room) restartLocked(head Head) {
-	foreign := r.foreign
-	r.foreign = nil
 	if r.closed || head.Epoch == r.epoch {
 		return
 	}
-	base := head.Seq
-	for _, e := range foreign {
-		if e.Epoch == head.Epoch {
-			base = min(base, e.Seq-1)
-		}
-	}
+	r.turnOutLocked(newEpochReason)
 	r.epoch, r.first = head.Epoch, max(head.First, 1)
-	r.gen++
-	r.head, r.sent, r.want = base, base, head.Seq
+	r.head, r.sent, r.want = head.Seq, head.Seq, head.Seq
 	r.queue, r.held, r.pages = nil, nil, nil
-	r.ring.restart(base)
-	for _, s := range r.subs {
-		s.conn.mu.Lock()
-		s.gen, s.pos = r.gen, base
-		if s.liveAt != notLive {
-			s.liveAt = r.batches + 1
-		}
-		s.conn.mu.Unlock()
-	}
-	for _, e := range foreign {
-		if e.Epoch == r.epoch {
-			r.orderLocked(e)
-		}
-	}
-	if r.want > r.head {
-		r.healLocked()
-	}
+	r.ring.restart(r.head)
 }

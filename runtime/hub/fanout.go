@@ -18,7 +18,6 @@ const (
 type batch struct {
 	room *room
 	n    uint64
-	gen  uint32
 	last int64 // the room's newest seq with this batch
 	envs []*envelope.Envelope
 	subs []*sub
@@ -59,7 +58,7 @@ func (r *room) cutBatch() *batch {
 		n++
 	}
 	r.batches++
-	b := &batch{room: r, n: r.batches, gen: r.gen, last: last, envs: r.queue[:n:n], subs: r.subs[:len(r.subs):len(r.subs)]}
+	b := &batch{room: r, n: r.batches, last: last, envs: r.queue[:n:n], subs: r.subs[:len(r.subs):len(r.subs)]}
 	if r.queue = r.queue[n:]; len(r.queue) == 0 {
 		r.queue = nil
 	}

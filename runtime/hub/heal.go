@@ -201,7 +201,7 @@ func (r *room) healed(upTo int64, envs []*envelope.Envelope) {
 // skipLocked goes on after base: what is missing up to there was removed from the log.
 func (r *room) skipLocked(base int64) {
 	r.h.o.Logger.Warn("messages are no longer in the log", "tenant", r.ch.Tenant, "channel", r.ch.ID, "after", r.head, "upTo", base)
-	r.turnOutLocked()
+	r.turnOutLocked(lateReason)
 	r.removedLocked(base + 1)
 	r.head, r.sent, r.queue = base, base, nil
 	for seq := range r.held {
@@ -218,17 +218,14 @@ func (r *room) skipLocked(base int64) {
 // lateReason is what a client reads that is to come back and hear that some of the past is gone.
 const lateReason = "missed messages are no longer in the log"
 
-// turnOutLocked closes whoever would get a hole, and gives them nothing more before that. They come back at once, resume, and are
-// told what is kept.
-func (r *room) turnOutLocked() {
+// turnOutLocked closes whoever would get a hole or another log's messages, and gives them nothing more before that. They come back at
+// once, resume, and are told what is kept.
+func (r *room) turnOutLocked(reason string) {
 	for _, s := range r.subs {
 		conn := s.conn
 		conn.mu.Lock()
-		live := s.liveAt != notLive
 		s.liveAt = notLive
 		conn.mu.Unlock()
-		if live { // who catches up finds the hole by itself
-			r.h.spawn(func() { conn.Close(CloseRestart, lateReason) })
-		}
+		r.h.spawn(func() { conn.Close(CloseRestart, reason) })
 	}
 }

@@ -24,14 +24,12 @@ type room struct {
 	flight *flight // a read of the head under way
 	loaded bool
 	epoch  string
-	gen    uint32 // counts epochs
 	first  int64
 	head   int64
 	sent   int64
 	want   int64
 
 	held     map[int64]*envelope.Envelope // came before their turn
-	foreign  []*envelope.Envelope         // of another epoch, until the log says which one holds
 	checking bool
 	healing  bool
 	gapTimer *time.Timer // armed while gapArmed
@@ -65,9 +63,8 @@ const (
 )
 
 const (
-	maxQueue   = 4096 // messages waiting for a batch; what is over stays in the log until there is room
-	maxHeld    = 4096
-	maxForeign = 64
+	maxQueue = 4096 // messages waiting for a batch; what is over stays in the log until there is room
+	maxHeld  = 4096
 )
 
 func newRoom(h *Hub, ch Channel) *room {
@@ -97,7 +94,7 @@ func (r *room) accept(e *envelope.Envelope) {
 	case !r.loaded:
 		r.holdLocked(e)
 	case e.Epoch != r.epoch:
-		r.strangeLocked(e)
+		r.checkLocked()
 	default:
 		r.orderLocked(e)
 	}
@@ -248,16 +245,16 @@ func (r *room) scheduleLocked(now time.Time) {
 	}
 }
 
-// add puts a subscriber in and reports false when the room is closed or the connection has ended meanwhile.
+// add puts a subscriber in and reports false when the room is closed, its epoch no longer that of the acknowledgement, or the
+// connection has ended meanwhile.
 func (r *room) add(s *sub) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	if r.closed || s.gone {
+	if r.closed || s.gone || s.epoch != r.epoch {
 		return false
 	}
-	s.gen = r.gen
 	s.slot = len(r.subs)
 	r.subs = append(r.subs, s)
 	return true

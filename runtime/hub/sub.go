@@ -10,14 +10,14 @@ import (
 // sub is one connection in one room. It is either live (it gets the batches from liveAt on) or catching up: then pos is
 // where it stands and one goroutine at most is bringing it forward.
 type sub struct {
-	conn *Conn
-	room *room
-	user string
-	slot int // in room.subs, under room.mu; -1 once removed
+	conn  *Conn
+	room  *room
+	user  string
+	slot  int    // in room.subs, under room.mu; -1 once removed
+	epoch string // that pos is of
 
 	// Under conn.mu, so that after a removal nothing of the room can follow.
 	gone     bool
-	gen      uint32
 	liveAt   uint64
 	pos      int64
 	resynced int64 // hub clock of the last overflow
@@ -40,7 +40,7 @@ func (h *Hub) Subscribe(ctx context.Context, c *Conn, user string, ch Channel, f
 		return err
 	}
 	h.Unsubscribe(c, ch.Tenant, ch.ID)
-	s := &sub{conn: c, room: r, user: user, slot: -1, liveAt: notLive, pos: pos}
+	s := &sub{conn: c, room: r, user: user, slot: -1, epoch: joined.Epoch, liveAt: notLive, pos: pos}
 	if !c.addSub(s) {
 		h.leave(r)
 		return net.ErrClosed
@@ -115,7 +115,7 @@ const (
 func (c *Conn) deliver(s *sub, b *batch) outcome {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.gone || b.n < s.liveAt || s.gen != b.gen || c.state != connOpen {
+	if s.gone || b.n < s.liveAt || c.state != connOpen {
 		return skipped
 	}
 	frames := b.framesFor(s.user)
@@ -163,9 +163,9 @@ func (c *Conn) park(s *sub) bool {
 }
 
 // sendMissed writes a part of what a subscriber missed and moves it forward.
-func (c *Conn) sendMissed(s *sub, gen uint32, frames []byte, pos int64) {
+func (c *Conn) sendMissed(s *sub, frames []byte, pos int64) {
 	c.mu.Lock()
-	if s.gone || s.gen != gen || c.state != connOpen {
+	if s.gone || c.state != connOpen {
 		c.mu.Unlock()
 		return
 	}
