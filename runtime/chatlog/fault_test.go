@@ -65,6 +65,7 @@ func TestAppend_unknownCommitIsSettled(t *testing.T) {
 				if (err == nil) != committed {
 					t.Errorf("the fault did not work: %v", err)
 				}
+				f.once(func(context.Context, func(*store.Tx) error) error { return errLost }) // nor can it be looked up at once
 				return errLost
 			})
 			answers := appendAll(t, l, pk, say("u1", "a"), known.Clone(), say("u1", "b"))
@@ -207,6 +208,39 @@ func TestAppend_unknownCommitOfLostDatabaseEndsBusy(t *testing.T) {
 	if r := mustAppend(t, l, pk, retry); r.Seq != 1 || !r.Duplicate {
 		t.Errorf("the retry: %+v", r)
 	}
+}
+
+// TestAppend_nothingIsCommittedForWhoStoppedWaiting: what was not committed when its sender was told busy stays so.
+func TestAppend_nothingIsCommittedForWhoStoppedWaiting(t *testing.T) {
+	st := testStore(t, sqliteURL(t))
+	var away atomic.Bool
+	away.Store(true)
+	l := open(st, func(ctx context.Context, fn func(*store.Tx) error) error {
+		if !away.Load() {
+			return st.Write(ctx, fn)
+		}
+		_ = st.Write(ctx, func(tx *store.Tx) error {
+			if err := fn(tx); err != nil {
+				t.Errorf("the fault did not work: %v", err)
+			}
+			return errLost
+		})
+		return errLost
+	}, Options{Timeout: 200 * time.Millisecond})
+	t.Cleanup(func() { l.Close() })
+	pk := testChannel(t, st, "guild")
+	if a := appendAll(t, l, pk, say("u1", "hi"))[0]; !errors.Is(a.err, ErrBusy) {
+		t.Errorf("got %+v", a)
+	}
+	away.Store(false)
+	next := say("u1", "the first one")
+	testkit.Eventually(t, 5*time.Second, "the log to take messages", func() bool {
+		a := appendAll(t, l, pk, next.Clone())[0]
+		if a.err == nil && a.Seq != 1 {
+			t.Errorf("it is at %d: one before it was committed for nobody", a.Seq)
+		}
+		return a.err == nil
+	})
 }
 
 func TestAppend_fullQueueIsToldAtOnce(t *testing.T) {
