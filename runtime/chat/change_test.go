@@ -30,6 +30,12 @@ func TestChange_reachesEverybodyAndWhoComesLater(t *testing.T) {
 	check(t, aya.edit(envelope.Edit, m.ID, "what the heck"))
 	ben.await("edit lobby " + fmt.Sprint(ch.Head+1) + " aya what the ****")
 	expectCode(t, ben.edit(envelope.Edit, m.ID, "not mine"), CodeNoSuchMessage, false)
+	for _, retry := range []bool{false, true} { // as a client would that takes the target's id for its own
+		for _, text := range []string{"under its id", "darn, under its id"} {
+			_, err = aya.say(SayRequest{Kind: envelope.Edit, Channel: "lobby", ID: m.ID, Target: m.ID, Text: text, Retry: retry})
+			expectCode(t, err, CodeBadName, false)
+		}
+	}
 
 	for _, p := range []*process{aya.p, ben.p} { // from the rings
 		late := p.login("ben-token")

@@ -48,7 +48,7 @@ type Log interface {
 	Read(ctx context.Context, channelPK, after, upTo int64, limit int) ([]*envelope.Envelope, error)
 	Head(ctx context.Context, channelPK int64) (chatlog.Head, error)
 	Append(channelPK int64, e *envelope.Envelope, done func(chatlog.Receipt, error))
-	Find(ctx context.Context, channelPK int64, id, user string) (chatlog.Receipt, bool, error)
+	Find(ctx context.Context, channelPK int64, e *envelope.Envelope) (chatlog.Receipt, bool, error)
 	Moved(ctx context.Context, since time.Time) ([]chatlog.Head, time.Time, error)
 }
 

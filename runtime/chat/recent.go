@@ -9,8 +9,9 @@ import (
 
 // messageKey is what makes two sends the same message.
 type messageKey struct {
-	channelPK int64
-	user, id  string
+	channelPK    int64
+	user, id     string
+	kind, target string
 }
 
 // maxWaiters bounds how many retries wait for one message that is under way.

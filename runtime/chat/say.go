@@ -28,6 +28,8 @@ type SayRequest struct {
 	Retry   bool
 }
 
+func (r *SayRequest) kind() string { return cmp.Or(r.Kind, envelope.Say) }
+
 // Say takes a message and calls done exactly once: with a receipt once it is committed (or accepted, in a channel without history:
 // then Seq is 0), or with an *Error. It may read the database before it returns, never longer than two seconds, but does not
 // wait for the commit. Messages of one caller that it accepts keep their order in the channel. done is called from Say itself or
@@ -53,7 +55,7 @@ func (s *Service) Say(sess Session, r SayRequest, done func(chatlog.Receipt, err
 	}
 	answer := func(receipt chatlog.Receipt, err error) { s.answer(done, receipt, err) }
 	once := r.ID == "" || r.Retry && ledgerfault.Is(ledgerfault.NoDedup)
-	key := messageKey{ch.PK, e.id.User, r.ID}
+	key := messageKey{ch.PK, e.id.User, r.ID, r.kind(), r.Target}
 	if !once && s.recent.seen(key, answer) {
 		return
 	}
@@ -66,7 +68,7 @@ func (s *Service) Say(sess Session, r SayRequest, done func(chatlog.Receipt, err
 		return
 	}
 	if r.Retry {
-		if receipt, found, err := s.find(ch.PK, r.ID, e.id.User); found || err != nil {
+		if receipt, found, err := s.find(ch.PK, e.id.User, r); found || err != nil {
 			s.answer(done, receipt, err)
 			return
 		}
@@ -148,7 +150,7 @@ func (s *Service) check(e *entry, ch *store.Channel, r SayRequest) (*envelope.En
 		return nil, Errorf(CodeNotJoined, "you have not joined channel %q", r.Channel)
 	}
 	line := &envelope.Envelope{
-		Kind: cmp.Or(r.Kind, envelope.Say), Tenant: ch.Tenant, Channel: ch.ID, ID: r.ID, User: e.id.User, Name: s.displayName(e),
+		Kind: r.kind(), Tenant: ch.Tenant, Channel: ch.ID, ID: r.ID, User: e.id.User, Name: s.displayName(e),
 		Text: r.Text, Target: r.Target, Origin: s.cfg.Origin,
 	}
 	switch {
@@ -235,13 +237,16 @@ func (s *Service) findRefused(e *entry, ch *store.Channel, r SayRequest) (chatlo
 			return chatlog.Receipt{}, false, err
 		}
 	}
-	return s.find(ch.PK, r.ID, e.id.User)
+	return s.find(ch.PK, e.id.User, r)
 }
 
-func (s *Service) find(pk int64, id, user string) (chatlog.Receipt, bool, error) {
+func (s *Service) find(pk int64, user string, r SayRequest) (chatlog.Receipt, bool, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, dbTimeout)
 	defer cancel()
-	receipt, found, err := s.cfg.Log.Find(ctx, pk, id, user)
+	receipt, found, err := s.cfg.Log.Find(ctx, pk, &envelope.Envelope{ID: r.ID, User: user, Kind: r.kind(), Target: r.Target})
+	if errors.Is(err, chatlog.ErrTaken) {
+		return chatlog.Receipt{}, false, err
+	}
 	if err != nil {
 		return chatlog.Receipt{}, false, s.readError("look up a message", err)
 	}
@@ -324,7 +329,7 @@ func (s *Service) commit(ctx context.Context, line *envelope.Envelope) (chatlog.
 	}
 	got := make(chan result, 1)
 	done := func(r chatlog.Receipt, err error) { got <- result{r, err} }
-	if key := (messageKey{ch.PK, line.User, line.ID}); !s.recent.seen(key, done) {
+	if key := (messageKey{ch.PK, line.User, line.ID, line.Kind, line.Target}); !s.recent.seen(key, done) {
 		s.acceptOnce(key, nil, ch, line, done)
 	}
 	select {

@@ -95,6 +95,19 @@ func TestChange_refusesWhatIsNotThereOrAnothers(t *testing.T) {
 		if a := appendAll(t, l, pk, taken)[0]; !errors.Is(a.err, ErrTaken) {
 			t.Errorf("another user's id: %v", a.err)
 		}
+		edit := change(envelope.Edit, "u1", mine.ID, "under the id of its target")
+		edit.ID = mine.ID
+		del.Kind, del.Text = envelope.Edit, "under the id of a deletion"
+		again := say("u1", "under the id of a deletion")
+		again.ID = del.ID
+		for _, e := range []*envelope.Envelope{edit, del.Clone(), again} {
+			if a := appendAll(t, l, pk, e.Clone())[0]; !errors.Is(a.err, ErrTaken) {
+				t.Errorf("%s %q: %+v", e.Kind, e.Text, a)
+			}
+			if _, _, err := l.Find(t.Context(), pk, e); !errors.Is(err, ErrTaken) {
+				t.Errorf("looked up, %s %q: %v", e.Kind, e.Text, err)
+			}
+		}
 		if r := mustAppend(t, l, pk, say("u1", "next")); r.Seq != 6 {
 			t.Errorf("what was refused took a position: the next is at %d, want 6", r.Seq)
 		}

@@ -23,7 +23,8 @@ var (
 	ErrGone = errors.New("channel is deleted")
 	// ErrNoTarget answers an edit or a deletion of what is not there, is deleted already, or is another user's.
 	ErrNoTarget = errors.New("there is no such message")
-	// ErrTaken answers a message whose id another user has used in the channel.
+	// ErrTaken answers a message whose id another user has used in the channel, or the same user for something else: an edit is not
+	// the message that it changes.
 	ErrTaken = errors.New("the message id is taken")
 	// ErrUnavailable answers while the database is away or the log is closed. Sending again with the same id is safe.
 	ErrUnavailable = store.ErrUnavailable

@@ -258,10 +258,12 @@ func TestAppend_sameIDGivesTheFirstReceipt(t *testing.T) {
 		if r := mustAppend(t, l, other, e.Clone()); r.Duplicate || r.Seq != 1 {
 			t.Errorf("the same id in another channel: %+v", r)
 		}
-		if r, ok, err := l.Find(t.Context(), pk, e.ID, "u1"); err != nil || !ok || r != want {
+		if r, ok, err := l.Find(t.Context(), pk, e); err != nil || !ok || r != want {
 			t.Errorf("Find = %+v, %v, %v", r, ok, err)
 		}
-		if _, ok, err := l.Find(t.Context(), pk, e.ID, "u3"); err != nil || ok {
+		nobodys := e.Clone()
+		nobodys.User = "u3"
+		if _, ok, err := l.Find(t.Context(), pk, nobodys); err != nil || ok {
 			t.Errorf("Find of nobody's message = %v, %v", ok, err)
 		}
 	})

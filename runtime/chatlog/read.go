@@ -26,16 +26,23 @@ type Head struct {
 	First, Seq      int64
 }
 
-// Find looks up what became of a message. It does not wait for a commit under way: false means not yet.
-func (l *Log) Find(ctx context.Context, channelPK int64, id, user string) (Receipt, bool, error) {
-	r := Receipt{ID: id, Duplicate: true}
-	err := l.st.DB().QueryRowContext(ctx, `SELECT c.epoch, m.seq, m.at FROM messages m JOIN channels c ON c.pk = m.channel_pk
-		WHERE m.id = ? AND m.channel_pk = ? AND m.user = ?`, id, channelPK, user).Scan(&r.Epoch, &r.Seq, &r.At)
+// Find looks up what became of a message, by its ID, User, Kind and Target. It does not wait for a commit under way: false means not
+// yet. Something else under its id is ErrTaken.
+func (l *Log) Find(ctx context.Context, channelPK int64, e *envelope.Envelope) (Receipt, bool, error) {
+	r := Receipt{ID: e.ID, Duplicate: true}
+	var m logged
+	var target sql.NullString
+	err := l.st.DB().QueryRowContext(ctx, `SELECT c.epoch, m.seq, m.at, m.kind, m.target FROM messages m JOIN channels c ON c.pk = m.channel_pk
+		WHERE m.id = ? AND m.channel_pk = ? AND m.user = ?`, e.ID, channelPK, e.User).Scan(&r.Epoch, &r.Seq, &r.At, &m.kind, &target)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Receipt{}, false, nil
 	}
 	if err != nil {
-		return Receipt{}, false, fmt.Errorf("cannot look up message %q: %w", id, store.Wrap(err))
+		return Receipt{}, false, fmt.Errorf("cannot look up message %q: %w", e.ID, store.Wrap(err))
+	}
+	m.target = target.String
+	if err := m.admit(e.Kind, e.Target); err != nil {
+		return Receipt{}, false, err
 	}
 	return r, true, nil
 }

@@ -63,10 +63,11 @@ func writeRows(ctx context.Context, tx *store.Tx, rows []*entry) error {
 			it.err = ErrGone
 			continue
 		}
-		if r, ok := existing.receipts[it.key]; ok {
-			r.Epoch = c.epoch
-			r.Duplicate = r.Seq != it.tried
-			it.receipt = r
+		if m, ok := existing.messages[it.key]; ok {
+			if it.err = m.admit(it.kind, it.target); it.err == nil {
+				it.receipt = m.receipt
+				it.receipt.Epoch, it.receipt.Duplicate = c.epoch, m.receipt.Seq != it.tried
+			}
 			continue
 		}
 		if it.err = existing.admit(it.key); it.err == nil {
@@ -79,7 +80,7 @@ func writeRows(ctx context.Context, tx *store.Tx, rows []*entry) error {
 		c.moved = true
 		it.receipt = Receipt{ID: it.id, Epoch: c.epoch, Seq: c.head, At: at}
 		// The same message may stand twice in one batch.
-		existing.add(it.key, it.receipt)
+		existing.add(it.key, logged{it.receipt, it.kind, it.target})
 		fresh = append(fresh, it)
 	}
 	if len(fresh) == 0 {
@@ -97,8 +98,22 @@ func writeRows(ctx context.Context, tx *store.Tx, rows []*entry) error {
 // known is which messages are in the log, and by whose ids: an id is one message's in its channel, or an edit of one would be one of
 // another user's.
 type known struct {
-	receipts map[key]Receipt
+	messages map[key]logged
 	users    map[place]string
+}
+
+// logged is what has to be known of a message that comes again.
+type logged struct {
+	receipt      Receipt
+	kind, target string
+}
+
+// admit refuses what is not that message: to answer it with the receipt would be to say that it was done.
+func (m logged) admit(kind, target string) error {
+	if m.kind != kind || m.target != target {
+		return ErrTaken
+	}
+	return nil
 }
 
 // place is a message as others name it.
@@ -107,8 +122,8 @@ type place struct {
 	id string
 }
 
-func (k known) add(of key, r Receipt) {
-	k.receipts[of] = r
+func (k known) add(of key, m logged) {
+	k.messages[of] = m
 	k.users[place{of.pk, of.id}] = of.user
 }
 
@@ -160,12 +175,12 @@ func lockChannels(ctx context.Context, tx *store.Tx, rows []*entry) (channels ma
 
 // findIDs finds which of the messages are in the log. ULIDs hardly ever collide, so the id alone is asked for.
 func findIDs(ctx context.Context, tx *store.Tx, rows []*entry) (known, error) {
-	existing := known{make(map[key]Receipt, len(rows)), make(map[place]string, len(rows))}
+	existing := known{make(map[key]logged, len(rows)), make(map[place]string, len(rows))}
 	args := make([]any, len(rows))
 	for i, it := range rows {
 		args[i] = it.id
 	}
-	query := "SELECT id, channel_pk, user, seq, at FROM messages WHERE id IN (" + marks(len(rows)) + ")"
+	query := "SELECT id, channel_pk, user, kind, target, seq, at FROM messages WHERE id IN (" + marks(len(rows)) + ")"
 	if tx.Dialect() == store.MySQL {
 		// With many ids and old statistics the optimizer may prefer to read the whole log.
 		query = strings.Replace(query, "messages", "messages FORCE INDEX (messages_id)", 1)
@@ -177,12 +192,13 @@ func findIDs(ctx context.Context, tx *store.Tx, rows []*entry) (known, error) {
 	defer found.Close()
 	for found.Next() {
 		var k key
-		var r Receipt
-		if err := found.Scan(&k.id, &k.pk, &k.user, &r.Seq, &r.At); err != nil {
+		var m logged
+		var target sql.NullString
+		if err := found.Scan(&k.id, &k.pk, &k.user, &m.kind, &target, &m.receipt.Seq, &m.receipt.At); err != nil {
 			return known{}, fmt.Errorf("cannot find message ids: %w", err)
 		}
-		r.ID = k.id
-		existing.add(k, r)
+		m.receipt.ID, m.target = k.id, target.String
+		existing.add(k, m)
 	}
 	if err := found.Err(); err != nil {
 		return known{}, fmt.Errorf("cannot find message ids: %w", err)
