@@ -31,6 +31,16 @@ func (c *call) read(into any) error {
 	return decode(data, into)
 }
 
+// bodiless is for a call whose path says it all: a body with anything in it is a mistake.
+func bodiless(do func(*call) (answer, error)) func(*call) (answer, error) {
+	return func(c *call) (answer, error) {
+		if err := c.read(&struct{}{}); err != nil {
+			return answer{}, err
+		}
+		return do(c)
+	}
+}
+
 func decode(data []byte, into any) error {
 	if len(data) == 0 {
 		return nil

@@ -26,9 +26,6 @@ func getMembers(c *call) (answer, error) {
 }
 
 func putMember(c *call) (answer, error) {
-	if err := c.read(&struct{}{}); err != nil {
-		return answer{}, err
-	}
 	if err := c.store.AddMember(c.ctx, c.tenant, c.path["channel"], c.path["user"]); err != nil {
 		return answer{}, missing(err)
 	}

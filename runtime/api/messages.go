@@ -77,7 +77,7 @@ func patchMessage(c *call) (answer, error) {
 	return ok(postedOf(r))
 }
 
-// deleteMessage takes no id: a repetition finds nothing any more.
+// deleteMessage takes no id: a message is deleted once, and a repetition finds nothing any more.
 func deleteMessage(c *call) (answer, error) {
 	r, err := c.settled(func() (chatlog.Receipt, error) {
 		return c.chat.Delete(c.ctx, c.tenant, c.path["channel"], "", c.path["message"])
@@ -170,8 +170,8 @@ func getMessages(c *call) (answer, error) {
 func (c *call) pageOptions() (o chatlog.QueryOptions, err error) {
 	var limit int64
 	var errs [5]error
-	o.After, errs[0] = c.number("after", 0, math.MaxInt64)
-	o.Before, errs[1] = c.number("before", 0, math.MaxInt64)
+	o.After, errs[0] = c.number("after", 0, 0, math.MaxInt64)
+	o.Before, errs[1] = c.number("before", 0, 0, math.MaxInt64)
 	limit, errs[2] = c.limit()
 	o.Newest, errs[3] = c.flag("newest")
 	o.Flagged, errs[4] = c.flag("flagged")
@@ -180,10 +180,4 @@ func (c *call) pageOptions() (o chatlog.QueryOptions, err error) {
 }
 
 // limit is how many entries of a list are wanted.
-func (c *call) limit() (int64, error) {
-	n, err := c.number("limit", defaultPage, maxPage)
-	if err == nil && n == 0 {
-		err = badRequest("bad limit 0: want a whole number from 1 to %d", maxPage)
-	}
-	return n, err
-}
+func (c *call) limit() (int64, error) { return c.number("limit", defaultPage, 1, maxPage) }

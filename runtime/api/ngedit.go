@@ -147,7 +147,7 @@ func postNGRollback(c *call) (answer, error) {
 func deleteNGList(c *call) (answer, error) {
 	var revision *int64
 	if _, given := c.query["revision"]; given {
-		n, err := c.number("revision", 0, 1<<63-1)
+		n, err := c.number("revision", 0, 0, 1<<63-1)
 		if err != nil {
 			return answer{}, err
 		}

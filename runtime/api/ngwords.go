@@ -82,10 +82,7 @@ func baseLists(ctx context.Context, st *store.Store) ([]store.NGList, error) {
 }
 
 func getNGList(c *call) (answer, error) {
-	limit, err := c.number("limit", store.MaxNGWords, store.MaxNGWords)
-	if err == nil && limit == 0 {
-		err = badRequest("bad limit 0: want a whole number from 1 to %d", store.MaxNGWords)
-	}
+	limit, err := c.number("limit", store.MaxNGWords, 1, store.MaxNGWords)
 	if err != nil {
 		return answer{}, err
 	}
@@ -109,7 +106,7 @@ func some(words []store.NGEntry) []store.NGEntry {
 // readNGList reads the path's list as it was at the revision that a query parameter names, or as it is.
 func (c *call) readNGList(parameter string) (list store.NGList, err error) {
 	const newest = 1<<63 - 1
-	revision, err := c.number(parameter, newest, newest)
+	revision, err := c.number(parameter, newest, 0, newest)
 	if err != nil {
 		return list, err
 	}
@@ -148,7 +145,7 @@ func getNGHistory(c *call) (answer, error) {
 		return answer{}, err
 	}
 	const newest = 1<<63 - 1
-	before, err := c.number("before", newest, newest)
+	before, err := c.number("before", newest, 0, newest)
 	if err != nil {
 		return answer{}, err
 	}

@@ -22,18 +22,18 @@ type route struct {
 var routes = []route{
 	{"GET", "", nil, getRoot},
 	{"PUT", "users/{user}/token", nil, putToken},
-	{"DELETE", "users/{user}/token", nil, deleteToken},
+	{"DELETE", "users/{user}/token", nil, bodiless(deleteToken)},
 	{"GET", "channels", []string{"after", "limit"}, getChannels},
 	{"GET", "channels/{channel}", nil, getChannel},
 	{"PUT", "channels/{channel}", nil, putChannel},
-	{"DELETE", "channels/{channel}", nil, deleteChannel},
+	{"DELETE", "channels/{channel}", nil, bodiless(deleteChannel)},
 	{"GET", "channels/{channel}/members", []string{"after", "limit"}, getMembers},
-	{"PUT", "channels/{channel}/members/{user}", nil, putMember},
-	{"DELETE", "channels/{channel}/members/{user}", nil, deleteMember},
+	{"PUT", "channels/{channel}/members/{user}", nil, bodiless(putMember)},
+	{"DELETE", "channels/{channel}/members/{user}", nil, bodiless(deleteMember)},
 	{"GET", "channels/{channel}/messages", []string{"after", "before", "flagged", "limit", "newest"}, getMessages},
 	{"POST", "channels/{channel}/messages", nil, postMessage},
 	{"PATCH", "channels/{channel}/messages/{message}", nil, patchMessage},
-	{"DELETE", "channels/{channel}/messages/{message}", nil, deleteMessage},
+	{"DELETE", "channels/{channel}/messages/{message}", nil, bodiless(deleteMessage)},
 	{"GET", "ngwords", []string{"after", "limit", "revision"}, heavy(getNGList)},
 	{"PUT", "ngwords", nil, heavy(putNGList)},
 	{"PATCH", "ngwords", nil, heavy(patchNGList)},
@@ -43,7 +43,7 @@ var routes = []route{
 	{"GET", "ngwords/lists/{list}", []string{"after", "limit", "revision"}, heavy(getNGList)},
 	{"PUT", "ngwords/lists/{list}", nil, heavy(putNGList)},
 	{"PATCH", "ngwords/lists/{list}", nil, heavy(patchNGList)},
-	{"DELETE", "ngwords/lists/{list}", []string{"revision"}, deleteNGList},
+	{"DELETE", "ngwords/lists/{list}", []string{"revision"}, bodiless(deleteNGList)},
 	{"GET", "ngwords/lists/{list}/history", []string{"before", "limit"}, getNGHistory},
 	{"GET", "ngwords/lists/{list}/diff", []string{"from", "to"}, heavy(getNGDiff)},
 	{"POST", "ngwords/lists/{list}/rollback", nil, heavy(postNGRollback)},
@@ -153,15 +153,15 @@ func (c *call) readQuery() error {
 	return nil
 }
 
-// number returns a query parameter from 0 to max, or otherwise if it is not given.
-func (c *call) number(name string, otherwise, max int64) (int64, error) {
+// number returns a query parameter from least to most, or otherwise if it is not given.
+func (c *call) number(name string, otherwise, least, most int64) (int64, error) {
 	text, ok := c.query[name]
 	if !ok {
 		return otherwise, nil
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || n > max {
-		return 0, badRequest("bad %s %q: want a whole number from 0 to %d", name, clip(text), max)
+	if err != nil || n < least || n > most {
+		return 0, badRequest("bad %s %q: want a whole number from %d to %d", name, clip(text), least, most)
 	}
 	return n, nil
 }

@@ -20,6 +20,14 @@ type heldLog struct {
 	hold    atomic.Pointer[chan struct{}] // an Append waits for it, aside
 	onHead  atomic.Pointer[func()]
 	away    atomic.Bool // for reads of messages
+	still   atomic.Bool // nothing moves
+}
+
+func (l *heldLog) Moved(ctx context.Context, since time.Time) ([]chatlog.Head, time.Time, error) {
+	if l.still.Load() {
+		return nil, since, nil
+	}
+	return l.Log.Moved(ctx, since)
 }
 
 func (l *heldLog) Read(ctx context.Context, pk, after, upTo int64, limit int) ([]*envelope.Envelope, error) {

@@ -26,12 +26,16 @@ func keeping(t *testing.T, st *store.Store, tenant string, n, old int) store.Cha
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := testLog(t, st, Options{})
+	l := testLog(t, st, Options{Timeout: time.Minute})
 	var messages []*envelope.Envelope
 	for i := range n {
 		messages = append(messages, say("u", fmt.Sprint("m", i+1)))
 	}
-	appendAll(t, l, ch.PK, messages...)
+	for _, a := range appendAll(t, l, ch.PK, messages...) {
+		if a.err != nil {
+			t.Fatal(a.err)
+		}
+	}
 	age(t, st, ch.PK, old)
 	return ch
 }

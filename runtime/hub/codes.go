@@ -16,9 +16,7 @@ const (
 	CloseUnauthorized = 4401
 	CloseForbidden    = 4403
 	CloseSlow         = 4408
-	CloseReplaced     = 4409
 	CloseIdle         = 4410
-	CloseTooMany      = 4429
 )
 
 // Code documents one close code.
@@ -39,12 +37,10 @@ var Codes = []Code{
 	{CloseTooLarge, "too_large", false, "a message over the size limit"},
 	{CloseInternal, "internal", true, "a fault of the server"},
 	{CloseRestart, "restart", true, "announced: this server is being replaced, reconnect now"},
-	{CloseTryLater, "try_later", true, "overloaded or not ready, reconnect with backoff"},
+	{CloseTryLater, "try_later", true, "overloaded, not ready or over a quota, reconnect with backoff"},
 	{CloseBadFrame, "bad_frame", false, "a message that the protocol does not know, or out of order"},
 	{CloseUnauthorized, "unauthorized", false, "no login in time, or the token is unknown, expired or revoked"},
 	{CloseForbidden, "forbidden", false, "kicked, or the tenant is suspended"},
 	{CloseSlow, "slow_reader", true, "the client reads slower than its channels talk"},
-	{CloseReplaced, "replaced", false, "a newer connection took this one's place"},
 	{CloseIdle, "idle", true, "nothing was heard from the client for too long"},
-	{CloseTooMany, "too_many", true, "over a quota, reconnect with backoff"},
 }

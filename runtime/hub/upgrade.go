@@ -16,6 +16,9 @@ import (
 type UpgradeOptions struct {
 	MaxFrame int  // bytes of the longest message a client may send: 64 KiB
 	Binary   bool // binary messages are read, too: for outside test suites, no version has any
+
+	// Refuse answers a handshake that breaks the rules; nil: in plain text.
+	Refuse func(w http.ResponseWriter, status int, why string)
 }
 
 const (
@@ -37,6 +40,12 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, o UpgradeOptions) 
 		WriteBufferSize: writeBuffer,
 		WriteBufferPool: &writeBuffers,
 		CheckOrigin:     func(*http.Request) bool { return true }, // a token in the first frame, no cookie to borrow
+	}
+	if o.Refuse != nil {
+		up.Error = func(w http.ResponseWriter, _ *http.Request, status int, why error) {
+			w.Header().Set("Sec-WebSocket-Version", "13")
+			o.Refuse(w, status, why.Error())
+		}
 	}
 	ws, err := up.Upgrade(hj, r, nil)
 	if err != nil {

@@ -1,6 +1,7 @@
 package ua
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -47,15 +48,15 @@ func (s *Server) Connections(f Filter) []Connection {
 	return list
 }
 
-// Kick closes the connections that fit, tells reason where the protocol has room for it, and returns how many they were. A filter
-// that names nothing fits nothing here.
+// Kick closes the connections that fit, tells reason in the close frame, and before it where the protocol has a word for that, and
+// returns how many they were. A filter that names nothing fits nothing here.
 func (s *Server) Kick(f Filter, reason string) int {
 	if f.Tenant == "" && f.User == "" && f.Channel == "" && f.Connection == "" {
 		return 0
 	}
 	n := 0
 	for _, c := range s.all() {
-		if c.fits(f) && c.finish(Reply{Kind: Closing, Code: "kicked", Text: reason}, hub.CloseForbidden, "kicked") {
+		if c.fits(f) && c.finish(Reply{Kind: Closing, Code: "kicked", Text: reason}, hub.CloseForbidden, cmp.Or(reason, "kicked")) {
 			n++
 		}
 	}

@@ -121,7 +121,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // accept upgrades and starts the session on a goroutine of its own, so that net/http's goroutine, request and buffers go.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, tenant string) {
-	conn, err := s.svc.Hub().Upgrade(w, r, hub.UpgradeOptions{MaxFrame: s.opts.MaxFrame})
+	conn, err := s.svc.Hub().Upgrade(w, r, hub.UpgradeOptions{MaxFrame: s.opts.MaxFrame, Refuse: refuseHandshake})
 	if err != nil {
 		s.log.Debug("cannot upgrade", "tenant", tenant, "err", err) // the upgrader has answered
 		return
@@ -228,6 +228,10 @@ func remote(r *http.Request) string {
 		return ""
 	}
 	return strings.Clone(host)
+}
+
+func refuseHandshake(w http.ResponseWriter, status int, why string) {
+	refuse(w, status, "bad_handshake", why)
 }
 
 // refuse answers a request that becomes no WebSocket.

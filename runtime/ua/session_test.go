@@ -53,14 +53,17 @@ func TestServer_refusesWhatItDoesNotServe(t *testing.T) {
 			t.Errorf("%s: %s, want %s", path, got, want)
 		}
 	}
-	login(t, w)
-	w.Server.Close()
 	r, err := http.NewRequest("GET", base+"/ua/0.1-dragon/demo", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Connection", "Upgrade")
 	r.Header.Set("Upgrade", "websocket")
+	if got := do(t, r); got != "400 bad_handshake" {
+		t.Errorf("a handshake without version and key: %s", got)
+	}
+	login(t, w)
+	w.Server.Close()
 	if got := do(t, r); got != "503 unavailable" {
 		t.Errorf("closed: %s", got)
 	}
@@ -317,10 +320,16 @@ func TestConnections_areListedAndKicked(t *testing.T) {
 	}
 	aki.Until("closing kicked go away")
 	expect(t, aki, "close 4403")
+	if aki.Reason != "go away" { // all that a client of 2.0 hears of it
+		t.Errorf("the close frame says %q", aki.Reason)
+	}
 	if n := w.Server.Kick(ua.Filter{Tenant: uatest.Tenant, User: "bob"}, ""); n != 1 {
 		t.Errorf("kicked %d", n)
 	}
 	expect(t, bob, "closing kicked", "close 4403")
+	if bob.Reason != "kicked" {
+		t.Errorf("the close frame says %q", bob.Reason)
+	}
 	mute.Send("login " + uatest.Token("bob"))
 	expect(t, mute, "welcome")
 }

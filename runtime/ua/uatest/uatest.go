@@ -130,6 +130,8 @@ func Token(user string) string { return user + "-token" }
 
 // Client is a bare WebSocket client.
 type Client struct {
+	Reason string // of the close frame, once Next has told of it
+
 	t  testing.TB
 	ws *websocket.Conn
 }
@@ -146,7 +148,7 @@ func Dial(t testing.TB, url string) *Client {
 	ws, _, err := websocket.DefaultDialer.Dial(url, nil)
 	must(t, err)
 	t.Cleanup(func() { _ = ws.Close() })
-	return &Client{t, ws}
+	return &Client{t: t, ws: ws}
 }
 
 // Send sends text frames.
@@ -163,6 +165,7 @@ func (c *Client) Next() string {
 	must(c.t, c.ws.SetReadDeadline(time.Now().Add(Patience)))
 	_, data, err := c.ws.ReadMessage()
 	if ce, ok := err.(*websocket.CloseError); ok {
+		c.Reason = ce.Text
 		return fmt.Sprintf("close %d", ce.Code)
 	}
 	must(c.t, err)
