@@ -1,6 +1,9 @@
 package controlplane
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // ReleaseKind is what a release does to its version.
 type ReleaseKind string
@@ -9,6 +12,13 @@ const (
 	KindDeploy   ReleaseKind = "deploy"
 	KindRollback ReleaseKind = "rollback"
 	KindRetire   ReleaseKind = "retire"
+)
+
+// The other changes that have a version to themselves, one at a time. They are no releases and in no ledger.
+const (
+	KindPin      ReleaseKind = "pin"
+	KindCanary   ReleaseKind = "canary"
+	KindWithdraw ReleaseKind = "canary withdraw"
 )
 
 // ReleaseState is how far a release got.
@@ -48,6 +58,14 @@ type Release struct {
 	Undo       string       `json:"undo,omitempty"`   // the command that takes it back
 	Queued     bool         `json:"queued,omitempty"` // done on this host alone; it gets its number when the shared database is back
 	Steps      []Step       `json:"steps"`
+}
+
+// Name names the release: deploy 12. What has no number, or none yet, is its kind.
+func (r *Release) Name() string {
+	if r.ID == 0 {
+		return string(r.Kind)
+	}
+	return fmt.Sprintf("%s %d", r.Kind, r.ID)
 }
 
 // Ended reports whether nothing more will happen to the release.

@@ -22,8 +22,16 @@ type PinRequest struct {
 	Build   string    `json:"build"`
 	Until   time.Time `json:"until,omitzero"` // zero: no end; else in the future, at most a year from now
 	Message string    `json:"message,omitempty"`
-	Who     string    `json:"-"`
+	// Wait is how long to wait for the version's lease, in nanoseconds, behind whoever came before; 0: not at all.
+	Wait time.Duration `json:"wait_ns,omitempty"`
+	Who  string        `json:"-"`
 }
+
+// UnpinRequest asks to take a pin away.
+type UnpinRequest struct{ Version, Tenant, Message, Who string }
+
+// WithdrawRequest asks to end a version's canary.
+type WithdrawRequest struct{ Version, Message, Who string }
 
 // Canary is a build that a share of a version's users is led to, until it is promoted or withdrawn.
 type Canary struct {
@@ -46,7 +54,7 @@ type CanaryRequest struct {
 	Percent int    `json:"percent"` // 1 to 99
 	Message string `json:"message,omitempty"`
 	Gate    Gate   `json:"gate,omitzero"` // what else the canary's set has to pass
-	// Wait is how long to wait for a release of the version to end, in nanoseconds; 0: not at all.
+	// Wait is how long to wait for the version's lease, in nanoseconds, behind whoever came before; 0: not at all.
 	Wait time.Duration `json:"wait_ns,omitempty"`
 	Who  string        `json:"-"`
 }

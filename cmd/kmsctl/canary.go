@@ -187,7 +187,8 @@ func newCanaryWithdraw(c *cli) *cobra.Command {
 		Use:   "withdraw VERSION",
 		Short: "End a version's canary",
 		Long: `Withdraw leads the canary's users back to the build that serves the others. New connections go there at once, open ones are
-told to move at the pace of a drain. The canary's set stays warm for a while.`,
+told to move at the pace of a drain. The canary's set stays warm for a while. A canary that only begins, or that a gate's command holds up,
+is undone.`,
 		Example: `  kmsctl canary withdraw 2.0
   kmsctl canary withdraw 2.0 --message 'logins fail'`,
 		Args: args(1, 1),

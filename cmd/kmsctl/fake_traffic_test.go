@@ -23,10 +23,10 @@ func (f *fake) leadElsewhere(b *apitest.Backend) {
 		pins = append(pins, p)
 		return &p, nil
 	}
-	b.UnpinFunc = func(_ context.Context, version, tenant string) error {
-		is := func(p controlplane.Pin) bool { return p.Version == version && p.Tenant == tenant }
+	b.UnpinFunc = func(_ context.Context, r controlplane.UnpinRequest) error {
+		is := func(p controlplane.Pin) bool { return p.Version == r.Version && p.Tenant == r.Tenant }
 		if !slices.ContainsFunc(pins, is) {
-			return controlplane.Errorf(controlplane.NotFound, "tenant %q is not pinned on version %q", tenant, version).WithHint("kmsctl pins")
+			return controlplane.Errorf(controlplane.NotFound, "tenant %q is not pinned on version %q", r.Tenant, r.Version).WithHint("kmsctl pins")
 		}
 		pins = slices.DeleteFunc(pins, is)
 		return nil
@@ -89,9 +89,9 @@ func (f *fake) leadElsewhere(b *apitest.Backend) {
 		looks = 0
 		return b.DrainsFunc(ctx, r.Target)
 	}
-	b.WithdrawFunc = func(_ context.Context, version string) error {
-		if version != "2.0" {
-			return controlplane.Errorf(controlplane.NotFound, "version %q has no canary", version)
+	b.WithdrawFunc = func(_ context.Context, r controlplane.WithdrawRequest) error {
+		if r.Version != "2.0" {
+			return controlplane.Errorf(controlplane.NotFound, "version %q has no canary", r.Version)
 		}
 		return nil
 	}

@@ -34,7 +34,7 @@ and the release that runs; kmsctl pins and kmsctl canary show tell more of those
 			for _, v := range list {
 				running := "-"
 				if v.Running != nil {
-					running = itoa(v.Running.ID) + " " + string(v.Running.Kind) + " runs"
+					running = v.Running.Name() + " runs"
 				}
 				t.rows = append(t.rows, []string{v.Name, stateCell(v), healthy(v.Healthy, v.State), dash(short(v.Build)), dash(v.Label), strconv.Itoa(v.Connections),
 					rate(v.MessagesPS), c.age(v.UpdatedAt), sunsetCell(v.Deprecation), strconv.Itoa(len(v.Sets)), canaryCell(v.Canary), strconv.Itoa(len(v.Pins)), running, dash(v.Message)})

@@ -12,6 +12,7 @@ import (
 
 func newPin(c *cli) *cobra.Command {
 	var build, until string
+	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "pin TENANT VERSION --build BUILD",
 		Short: "Hold a tenant on a build of a version",
@@ -19,9 +20,13 @@ func newPin(c *cli) *cobra.Command {
 The build is started and has to pass its own probe unless it runs already; it runs as long as the pin is there, and deploys, rollbacks and
 canaries of the version leave the tenant alone. A pin of a tenant that is pinned already takes the old one's place.
 
+The version is the pin's alone while the build starts, as in a release: another one gets exit code 5 meanwhile, or waits for its turn with
+--wait-for-lease. Ctrl-C before it is done undoes it.
+
 --until is a time from now, as 2h, or a date and time, as 2027-01-31T18:00:00+09:00; without it the pin lasts until kmsctl unpin.`,
 		Example: `  kmsctl pin dragon 2.0 --build 3f9a01c2 --until 48h
   kmsctl pin dragon 2.0 --build 3f9a01c2 --message 'their client is not ready'
+  kmsctl pin dragon 2.0 --build 3f9a01c2 --wait-for-lease
   kmsctl pins
   kmsctl unpin dragon 2.0`,
 		Args: args(2, 2),
@@ -37,7 +42,12 @@ canaries of the version leave the tenant alone. A pin of a tenant that is pinned
 			if err != nil {
 				return err
 			}
-			p, err := k.Pin(ctx, controlplane.PinRequest{Tenant: args[0], Version: args[1], Build: b.Digest, Until: end})
+			var p *controlplane.Pin
+			r := controlplane.PinRequest{Tenant: args[0], Version: args[1], Build: b.Digest, Until: end, Wait: wait}
+			err = c.waiting(ctx, k, r.Version, wait, func() (err error) {
+				p, err = k.Pin(ctx, r)
+				return err
+			})
 			if err != nil {
 				return err
 			}
@@ -53,6 +63,7 @@ canaries of the version leave the tenant alone. A pin of a tenant that is pinned
 	cmd.Flags().StringVar(&build, "build", "", "digest of the build, or a prefix of it")
 	cmd.Flags().StringVar(&until, "until", "", "when the pin ends by itself: 2h, or 2027-01-31T18:00:00+09:00")
 	c.completeFlag(cmd, "build", buildNames)
+	c.waitFlag(cmd, &wait)
 	return c.change(cmd)
 }
 

@@ -41,7 +41,7 @@ func (c *cli) release(ctx context.Context, k *api.Client, r controlplane.Release
 
 // waitFlag adds --wait-for-lease.
 func (c *cli) waitFlag(cmd *cobra.Command, wait *time.Duration) {
-	cmd.Flags().DurationVar(wait, "wait-for-lease", 0, "wait this long (10m) for another release of the version to end, first come first served, instead of exit code 5")
+	cmd.Flags().DurationVar(wait, "wait-for-lease", 0, "wait this long (10m) for another change of the version to end, first come first served, instead of exit code 5")
 	cmd.Flags().Lookup("wait-for-lease").NoOptDefVal = "10m"
 }
 

@@ -29,15 +29,16 @@ type Backend interface {
 	// Leases tells which versions are being changed, by whom, and how many wait.
 	Leases(ctx context.Context) ([]controlplane.LeaseInfo, error)
 
-	// Pin holds a tenant on a build of a version until it is unpinned or its time is over.
+	// Pin holds a tenant on a build of a version until it is unpinned or its time is over. Pins and canaries audit themselves, refused
+	// ones too.
 	Pin(ctx context.Context, r controlplane.PinRequest) (*controlplane.Pin, error)
-	Unpin(ctx context.Context, version, tenant string) error
+	Unpin(ctx context.Context, r controlplane.UnpinRequest) error
 	Pins(ctx context.Context) ([]controlplane.Pin, error)
 	// Canary leads a share of a version's users to another build, or changes the share, until it is promoted by a deploy of its
 	// build or withdrawn.
 	Canary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error)
 	CanaryReport(ctx context.Context, version string) (*controlplane.CanaryReport, error)
-	WithdrawCanary(ctx context.Context, version string) error
+	WithdrawCanary(ctx context.Context, r controlplane.WithdrawRequest) error
 	// VerifyBuild hashes a stored build's file again. CollectBuilds removes builds that nothing needs, and tells of all.
 	VerifyBuild(ctx context.Context, digest string) (*controlplane.BuildCheck, error)
 	CollectBuilds(ctx context.Context, r controlplane.GCRequest) ([]controlplane.GCBuild, error)

@@ -20,7 +20,7 @@ var routes = []route{
 	{method: "POST", path: "/v1/releases", action: "release", timeout: -1, do: postRelease},
 	{method: "GET", path: "/v1/releases/{release}", do: getRelease},
 	{method: "GET", path: "/v1/pins", do: getPins},
-	{method: "PUT", path: "/v1/versions/{version}/pins/{tenant}", action: "pin", timeout: startTimeout, do: putPin},
+	{method: "PUT", path: "/v1/versions/{version}/pins/{tenant}", action: "pin", timeout: -1, do: putPin},
 	{method: "DELETE", path: "/v1/versions/{version}/pins/{tenant}", action: "unpin", do: deletePin},
 	{method: "GET", path: "/v1/leases", do: getLeases},
 	{method: "GET", path: "/v1/events", query: []string{"release", "last", "follow"}, stream: streamEvents},

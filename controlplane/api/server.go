@@ -44,6 +44,7 @@ type call struct {
 	who     string
 	subject string // of the audit entry; the path's names unless the handler knows better
 	message string // why, for the audit
+	audited bool   // by the backend, whose entry outlives a kill
 }
 
 type server struct {
@@ -125,9 +126,10 @@ func checkMessage(message string) error {
 	return nil
 }
 
-// audit records a change, also one that was refused, and also when the caller has gone meanwhile.
+// audit records a change, also one that was refused, and also when the caller has gone meanwhile. What the backend was asked to audit itself
+// it does.
 func (s *server) audit(rt route, c *call, err error) {
-	if rt.action == "" {
+	if rt.action == "" || c.audited {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), 5*time.Second)

@@ -34,11 +34,20 @@ func putPin(c *call) (any, error) {
 	if err := checkMessage(r.Message); err != nil {
 		return nil, err
 	}
-	return c.Pin(c.ctx, r)
+	if err := checkGate(controlplane.Gate{}, r.Wait); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, startTimeout+r.Wait)
+	defer cancel()
+	c.audited = true
+	return c.Pin(ctx, r)
 }
 
 func deletePin(c *call) (any, error) {
-	return nil, c.Unpin(c.ctx, c.r.PathValue("version"), c.r.PathValue("tenant"))
+	c.audited = true
+	return nil, c.Unpin(c.ctx, controlplane.UnpinRequest{
+		Version: c.r.PathValue("version"), Tenant: c.r.PathValue("tenant"), Message: c.message, Who: c.who,
+	})
 }
 
 func getCanary(c *call) (any, error) { return c.CanaryReport(c.ctx, c.r.PathValue("version")) }
@@ -67,11 +76,13 @@ func putCanary(c *call) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, startTimeout+r.Wait+gateTimeout)
 	defer cancel()
+	c.audited = true
 	return c.Canary(ctx, r)
 }
 
 func deleteCanary(c *call) (any, error) {
-	return nil, c.WithdrawCanary(c.ctx, c.r.PathValue("version"))
+	c.audited = true
+	return nil, c.WithdrawCanary(c.ctx, controlplane.WithdrawRequest{Version: c.r.PathValue("version"), Message: c.message, Who: c.who})
 }
 
 func getDrains(c *call) (any, error) {

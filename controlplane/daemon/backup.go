@@ -123,9 +123,8 @@ func (d *Daemon) beginRestore(path string) error {
 	if d.restoring {
 		return controlplane.Errorf(controlplane.LeaseHeld, "the shared database is being restored already").WithHint("kmsctl audit")
 	}
-	for version, f := range d.flights {
-		return controlplane.Errorf(controlplane.LeaseHeld, "version %s is being changed: %s %d", version, f.record.Release.Kind, f.record.Release.ID).
-			WithHint("kmsctl show %d", f.record.Release.ID)
+	for _, f := range d.flights {
+		return d.busy(f).WithHint("kmsctl events -f")
 	}
 	d.restoring = true
 	return nil

@@ -95,8 +95,6 @@ func (d *Daemon) CollectBuilds(ctx context.Context, r controlplane.GCRequest) ([
 	}
 	d.storing.Lock() // no upload is between its file and its entry
 	defer d.storing.Unlock()
-	d.pinMu.Lock() // and nobody is starting one for a pin
-	defer d.pinMu.Unlock()
 	builds, err := d.Store().Builds(ctx)
 	if err != nil {
 		return nil, err
@@ -121,9 +119,9 @@ func (d *Daemon) CollectBuilds(ctx context.Context, r controlplane.GCRequest) ([
 	if r.DryRun {
 		return out, nil
 	}
-	for _, g := range out {
-		if g.Kept == "" {
-			if err := d.collect(ctx, g, len(nodes) > 1); err != nil {
+	for i := range out {
+		if out[i].Kept == "" {
+			if err := d.collect(ctx, &out[i], len(nodes) > 1); err != nil {
 				return nil, err
 			}
 		}
@@ -131,18 +129,37 @@ func (d *Daemon) CollectBuilds(ctx context.Context, r controlplane.GCRequest) ([
 	return out, nil
 }
 
-// collect removes the entry first: a file without one is found by the next collection.
-func (d *Daemon) collect(ctx context.Context, g controlplane.GCBuild, shared bool) error {
+// collect removes a build unless somebody has begun to use it meanwhile. The file goes first: an entry without one is found by the next
+// collection.
+func (d *Daemon) collect(ctx context.Context, g *controlplane.GCBuild, shared bool) error {
+	if err := d.removeUnused(g); err != nil || g.Kept != "" {
+		return err
+	}
 	if g.Version != "" && !shared {
 		if err := d.Store().DeleteBuild(ctx, g.Build); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}
+	d.damaged.Delete(g.Build)
+	d.log.Info("build collected", "build", g.Build, "version", g.Version, "label", g.Label, "bytes", g.Size)
+	return nil
+}
+
+// removeUnused removes a build's file. Whoever claims a version from now on for this build finds none.
+func (d *Daemon) removeUnused(g *controlplane.GCBuild) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.holdLocal(func(build, why string) {
+		if build == g.Build {
+			g.Kept = why
+		}
+	})
+	if g.Kept != "" {
+		return nil
+	}
 	if err := os.Remove(d.home.Artifact(g.Build)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove build %q: %v", g.Build, err)
 	}
-	d.damaged.Delete(g.Build)
-	d.log.Info("build collected", "build", g.Build, "version", g.Version, "label", g.Label, "bytes", g.Size)
 	return nil
 }
 
@@ -154,14 +171,15 @@ func (d *Daemon) keptBuilds(ctx context.Context, builds []store.Build, keep int)
 			kept[build] = why
 		}
 	}
+	d.mu.Lock()
 	d.holdLocal(hold)
+	d.mu.Unlock()
 	flights, err := d.host.Flights()
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range flights {
-		hold(f.Release.Build, fmt.Sprintf("%s of %s is under way", f.Release.Kind, f.Release.Version))
-		hold(f.Release.Previous, fmt.Sprintf("%s of %s is under way", f.Release.Kind, f.Release.Version))
+	for _, f := range flights { // what has ended and is owed to the ledger among them
+		holdFlight(f.Release, hold)
 	}
 	versions, err := d.Store().Versions(ctx)
 	if err != nil {
@@ -184,10 +202,13 @@ func (d *Daemon) keptBuilds(ctx context.Context, builds []store.Build, keep int)
 	return kept, nil
 }
 
-// holdLocal holds what sets, pins and canaries of this host run on.
+func holdFlight(r controlplane.Release, hold func(build, why string)) {
+	hold(r.Build, fmt.Sprintf("%s of %s is under way", r.Kind, r.Version))
+	hold(r.Previous, fmt.Sprintf("%s of %s is under way", r.Kind, r.Version))
+}
+
+// holdLocal holds what sets, pins, canaries and flights of this host run on; d.mu is held.
 func (d *Daemon) holdLocal(hold func(build, why string)) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	for _, s := range d.sets {
 		hold(s.Build, fmt.Sprintf("%s for %s", s.State, s.Version))
 	}
@@ -198,6 +219,9 @@ func (d *Daemon) holdLocal(hold func(build, why string)) {
 	}
 	for version, c := range d.canaries {
 		hold(c.Build, "canary of "+version)
+	}
+	for _, f := range d.flights {
+		holdFlight(f.record.Release, hold)
 	}
 }
 

@@ -2,74 +2,63 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/failpoint"
+	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/runtime/names"
 )
 
 // Canary leads a share of a version's users to another build: a set of it is started and probed unless one runs. With the build of
 // the canary there is it changes the share. Errors: NotFound for an unknown version or build, InUse beside another canary, Unhealthy
-// when the build does not start or does not pass its gate, LeaseHeld while a release of the version runs, for whose end it waits up to
+// when the build does not start or does not pass its gate, LeaseHeld while the version is being changed, for whose end it waits up to
 // r.Wait.
 func (d *Daemon) Canary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error) {
-	for until := time.Now().Add(r.Wait); ; {
-		c, err := d.startCanary(ctx, r)
-		if err == nil || controlplane.AsError(err).Kind != controlplane.LeaseHeld || !time.Now().Before(until) {
-			return c, err
+	f := d.newPlace(controlplane.Release{Kind: controlplane.KindCanary, Version: r.Version, Build: r.Build, Who: r.Who, Message: r.Message}, r.Version)
+	f.gate = r.Gate
+	c := controlplane.Canary{Version: r.Version, Build: r.Build, Percent: r.Percent, Who: r.Who, Message: r.Message}
+	err := d.arrange(ctx, f, r.Wait, func() error { return d.checkCanary(ctx, r) }, func() error { return d.mayCanary(r) }, func(ctx context.Context) error {
+		s, err := f.setFor(ctx)
+		if err != nil {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(leasePoll):
+		c.Label, c.Set, c.Since = s.Label, s.ID, time.Now()
+		if err := d.putCanary(&c, f.entry(nil)); err != nil {
+			return err
 		}
-	}
-}
-
-func (d *Daemon) startCanary(ctx context.Context, r controlplane.CanaryRequest) (*controlplane.Canary, error) {
-	d.pinMu.Lock()
-	defer d.pinMu.Unlock()
-	stable, err := d.checkCanary(ctx, r)
+		failpoint.Reach(failpoint.CanaryWritten)
+		return d.rearrange(r.Version, "version "+r.Version+" tries another build")
+	})
 	if err != nil {
 		return nil, err
 	}
-	s, err := d.setOf(ctx, r.Version, r.Build, r.Gate)
-	if err != nil {
-		return nil, err
-	}
-	c := controlplane.Canary{
-		Version: r.Version, Build: r.Build, Label: s.Label, Set: s.ID, Beside: stable.ID, Percent: r.Percent, Since: time.Now(),
-		Who: r.Who, Message: r.Message,
-	}
-	if err := d.putCanary(&c, s); err != nil {
-		return nil, err
-	}
-	failpoint.Reach(failpoint.CanaryWritten)
-	return &c, d.rearrange(r.Version, "version "+r.Version+" tries another build")
+	return &c, nil
 }
 
-// checkCanary returns the set beside which the canary would be.
-func (d *Daemon) checkCanary(ctx context.Context, r controlplane.CanaryRequest) (stable *set, err error) {
+func (d *Daemon) checkCanary(ctx context.Context, r controlplane.CanaryRequest) error {
 	if err := names.Version(r.Version); err != nil {
-		return nil, controlplane.Errorf(controlplane.Usage, "%v", err)
+		return controlplane.Errorf(controlplane.Usage, "%v", err)
 	}
 	if r.Percent < 1 || r.Percent > 99 {
-		return nil, controlplane.Errorf(controlplane.Usage, "bad share %d%%: want 1%% to 99%%", r.Percent)
+		return controlplane.Errorf(controlplane.Usage, "bad share %d%%: want 1%% to 99%%", r.Percent)
 	}
-	stable = d.servingSet(r.Version)
+	return d.knownBuild(ctx, r.Build)
+}
+
+func (d *Daemon) mayCanary(r controlplane.CanaryRequest) error {
+	stable := d.servingSet(r.Version)
 	if stable == nil || !d.routed(r.Version) {
-		return nil, d.unknownVersion(r.Version)
+		return d.unknownVersion(r.Version)
 	}
-	if err := errors.Join(d.notChanging(r.Version), d.besideCanary(r.Version, r.Build)); err != nil {
-		return nil, err
+	if err := d.besideCanary(r.Version, r.Build); err != nil {
+		return err
 	}
 	if stable.Build == r.Build {
-		return nil, controlplane.Errorf(controlplane.Usage, "version %s serves build %s already", r.Version, r.Build[:12]).WithHint("kmsctl list")
+		return controlplane.Errorf(controlplane.Usage, "version %s serves build %s already", r.Version, r.Build[:12]).WithHint("kmsctl list")
 	}
-	return stable, d.knownBuild(ctx, r.Build)
+	return nil
 }
 
 // besideCanary refuses what would put a third build beside a version's canary.
@@ -84,36 +73,53 @@ func (d *Daemon) besideCanary(version, build string) error {
 		WithHint("kmsctl canary promote %s, or kmsctl canary withdraw %s", version, version)
 }
 
-// putCanary makes a canary durable, unless its set or what it is to stand beside went away meanwhile. Another share of the same build
-// keeps the time since when it runs.
-func (d *Daemon) putCanary(c *controlplane.Canary, s *set) error {
+// putCanary makes a canary durable beside the set that serves. Another share of the same build keeps the time since when it runs.
+func (d *Daemon) putCanary(c *controlplane.Canary, entry hostdb.Audit) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	route := d.routes[c.Version]
-	if d.sets[s.ID] != s || s.ending || d.flights[c.Version] != nil || route.State != controlplane.Live || route.Stable != c.Beside {
-		return controlplane.Errorf(controlplane.LeaseHeld, "version %s was changed just now", c.Version).WithHint("kmsctl history %s, then try again", c.Version)
-	}
 	if before, ok := d.canaryLocked(c.Version); ok && before.Set == c.Set {
 		c.Since = before.Since
 	}
-	if err := d.host.PutCanary(*c); err != nil {
+	c.Beside = d.routes[c.Version].Stable
+	if err := d.host.PutCanary(*c, entry); err != nil {
 		return err
 	}
 	d.canaries[c.Version] = *c
 	return nil
 }
 
-// WithdrawCanary ends a canary: its users are led to the stable set, and its clients move there at the pace of a drain.
-func (d *Daemon) WithdrawCanary(ctx context.Context, version string) error {
-	d.pinMu.Lock()
-	defer d.pinMu.Unlock()
-	if err := d.notChanging(version); err != nil {
-		return err
+// WithdrawCanary ends a canary: its users are led to the stable set, and its clients move there at the pace of a drain. One that only
+// begins is undone. It needs no shared database. Errors: NotFound without a canary, LeaseHeld while a release or pin of the version is
+// under way.
+func (d *Daemon) WithdrawCanary(ctx context.Context, r controlplane.WithdrawRequest) error {
+	f := d.newPlace(controlplane.Release{Kind: controlplane.KindWithdraw, Version: r.Version, Who: r.Who, Message: r.Message}, r.Version)
+	defer f.cancel(nil)
+	err := d.withdraw(ctx, f)
+	d.auditEnd(f.entry(err), err)
+	return err
+}
+
+func (d *Daemon) withdraw(ctx context.Context, f *flight) error {
+	version := f.record.Release.Version
+	if _, none := d.canary(version); none != nil && !d.canaryBegins(version) {
+		return none
 	}
-	if _, err := d.canary(version); err != nil {
-		return err
+	if err := d.claim(ctx, f, 0); err != nil {
+		return controlplane.AsError(err).WithHint("kmsctl events -f, then try again")
 	}
-	return d.dropCanary(version, "version "+version+" moves to another build")
+	defer d.unclaim(f)
+	if _, none := d.canary(version); none != nil {
+		return d.host.PutAudit(f.entry(nil)) // it was taken over before anybody was led there
+	}
+	return d.dropCanary(version, "version "+version+" moves to another build", f.entry(nil))
+}
+
+// canaryBegins reports whether a canary of the version is under way that nobody is led to yet, or one that gets another share.
+func (d *Daemon) canaryBegins(version string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := d.flights[version]
+	return f != nil && f.record.Release.Kind == controlplane.KindCanary
 }
 
 // canary returns the canary in force, or NotFound.
@@ -129,15 +135,22 @@ func (d *Daemon) canary(version string) (controlplane.Canary, error) {
 }
 
 // dropCanary ends a canary: its users are led to the stable set, and its clients move there.
-func (d *Daemon) dropCanary(version, message string) error {
-	if err := d.host.DeleteCanary(version); err != nil {
+func (d *Daemon) dropCanary(version, message string, entry hostdb.Audit) error {
+	if err := d.deleteCanary(version, entry); err != nil {
 		return err
 	}
 	failpoint.Reach(failpoint.CanaryForgotten)
-	d.mu.Lock()
-	delete(d.canaries, version)
-	d.mu.Unlock()
 	return d.rearrange(version, message)
+}
+
+func (d *Daemon) deleteCanary(version string, entry hostdb.Audit) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.host.DeleteCanary(version, entry); err != nil {
+		return err
+	}
+	delete(d.canaries, version)
+	return nil
 }
 
 // CanaryReport holds a canary against the set beside it.

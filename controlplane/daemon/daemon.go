@@ -66,7 +66,6 @@ type Daemon struct {
 	pins      map[string]map[string]controlplane.Pin // version -> tenant
 	canaries  map[string]controlplane.Canary         // by version
 	notices   map[string]controlplane.Deprecation    // by version, as last read from the store
-	beginning map[string]bool                        // ids of sets that are started for a pin, which nothing leads to yet
 	tested    map[string]string                      // by version, the set to which nginx leads the probe's tenant alone
 
 	nginxMu sync.Mutex   // one change of nginx at a time
@@ -75,7 +74,7 @@ type Daemon struct {
 	linkMu  sync.Mutex   // one change of a slot at a time, made of what is known when it begins
 	damaged sync.Map     // digests of files that a verification found to be other bytes
 	storing sync.RWMutex // held for writing while builds are collected
-	pinMu   sync.Mutex   // one pin or canary is made or ended at a time
+	auditMu sync.Mutex   // one at a time enters what host.db owes the audit trail
 	ctx     context.Context
 	work    sync.WaitGroup // whatever runs until ctx ends: releases, the watch, the control API
 }
@@ -89,7 +88,7 @@ func newDaemon(o Options) *Daemon {
 		o: o, cfg: o.Config, log: o.Log, node: o.Config.Node(), nginxGroup: -1, startedAt: time.Now(), events: newEvents(),
 		sets: map[string]*set{}, routes: map[string]hostdb.Route{}, flights: map[string]*flight{},
 		queues: map[string][]*flight{},
-		pins:   map[string]map[string]controlplane.Pin{}, canaries: map[string]controlplane.Canary{}, beginning: map[string]bool{}, tested: map[string]string{},
+		pins:   map[string]map[string]controlplane.Pin{}, canaries: map[string]controlplane.Canary{}, tested: map[string]string{},
 	}
 	if o.Progress == nil {
 		d.o.Progress = func(string) {}
@@ -420,11 +419,7 @@ const auditPatience = 500 * time.Millisecond
 
 // Audited records one change in the audit trail; a trail that cannot be written is logged, since the change has happened.
 func (d *Daemon) Audited(ctx context.Context, who, action, subject, message string, err error) {
-	result := "done"
-	if err != nil {
-		result = err.Error()
-	}
-	entry := store.Audit{Who: who, Action: action, Subject: subject, Message: message, Result: result, Node: d.node}
+	entry := store.Audit{Who: who, Action: action, Subject: subject, Message: message, Result: resultOf(err), Node: d.node}
 	written := make(chan struct{})
 	d.work.Go(func() {
 		defer close(written)
@@ -432,11 +427,24 @@ func (d *Daemon) Audited(ctx context.Context, who, action, subject, message stri
 		defer cancel()
 		d.logError("write the audit trail", d.Store().AppendAudit(ctx, entry))
 	})
+	d.tellAudit(who, action, subject, entry.Result, written)
+}
+
+// tellAudit waits a moment for an entry of the audit trail, and tells followers of it.
+func (d *Daemon) tellAudit(who, action, subject, result string, written <-chan struct{}) {
 	select {
 	case <-written:
 	case <-time.After(auditPatience):
 	}
 	d.events.emit(controlplane.Event{Kind: "audit", Message: fmt.Sprintf("%s: %s %s: %s", who, action, subject, result)})
+}
+
+// resultOf is how a change ended, as the audit trail has it.
+func resultOf(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "done"
 }
 
 func (d *Daemon) logError(what string, err error) {

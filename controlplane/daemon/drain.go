@@ -190,7 +190,7 @@ func (d *Daemon) tend(now time.Time) {
 		d.clockSetBack(s, now)
 		d.mu.Lock()
 		h, held := s.Set, d.placeLocked(s).held()
-		busy := d.restoring || s.ending || d.beginning[h.ID]
+		busy := d.restoring || s.ending
 		_, changing := d.flights[s.Version]
 		d.mu.Unlock()
 		switch {
@@ -241,12 +241,12 @@ func (d *Daemon) tendLeft(s *set, h hostdb.Set, changing bool, now time.Time) {
 		d.logError("tend", d.updateSet(s, func(h *hostdb.Set) { h.State = controlplane.SetWarm }))
 		d.tellSet(s, "is drained and warm")
 	case controlplane.SetWarm:
-		if now.After(h.WarmUntil) {
+		if now.After(h.WarmUntil) && !changing { // a gate's commands may take longer than its time
 			d.stopSoon(s)
 		}
 	case controlplane.SetStopping:
 		d.stopAside(s)
-	default: // of a pin or canary that is over, or of a release that could not undo it
+	default: // of a pin or canary that is over, or of a flight that could not undo it
 		if !changing {
 			d.log.Warn("a set that nobody is led to is drained", "set", h.ID, "version", h.Version, "state", h.State)
 			d.logError("tend", d.drain(s, d.cfg.Duration("drain.deadline"), "version "+h.Version+" moves to another build"))

@@ -23,7 +23,7 @@ func asking(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, storeWithin)
 }
 
-// flight is a release under way. Its steps run one after the other in one goroutine; each is written to host.db before it
+// flight is a release under way, or a pin or canary that begins. Its steps run one after the other in one goroutine; each is written to host.db before it
 // begins, so that the next control plane knows where a killed one was.
 type flight struct {
 	d      *Daemon
@@ -117,6 +117,10 @@ func (f *flight) release() controlplane.Release {
 // end writes the release's outcome to the ledger, gives the lease back and tells followers. A ledger that cannot be reached
 // is written when it can. Until the version is free for the next release, this one still runs for all who ask.
 func (f *flight) end(ctx context.Context, err error) {
+	if f.record.Audit != nil {
+		f.endPlace(ctx, err)
+		return
+	}
 	f.d.mu.Lock()
 	record := f.record
 	f.d.mu.Unlock()

@@ -55,7 +55,7 @@ func takeOffNow(t *testing.T, d *Daemon, version string) *flight {
 	t.Helper()
 	r := controlplane.Release{Kind: controlplane.KindDeploy, Version: version, State: controlplane.ReleaseRunning, Who: "test", StartedAt: time.Now()}
 	f := d.newFlight(hostdb.Flight{ID: "flight of " + version, Release: r})
-	if err := d.takeOff(t.Context(), f, controlplane.ReleaseRequest{Kind: r.Kind, Version: version}); err != nil {
+	if err := d.takeOff(t.Context(), f, 0, f.writeDown); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -173,8 +173,7 @@ func TestLease_ofTheDead(t *testing.T) {
 			return err
 		}
 		defer d.unclaim(f)
-		q.Wait = wait
-		return d.acquire(t.Context(), f, q)
+		return d.acquire(t.Context(), f, wait)
 	}
 	if err := leaseHeld("2.0", begin(0)); err == nil || !strings.Contains(err.Error(), "the control plane of elsewhere holds the lease for deploy of 2.0") {
 		t.Errorf("beside another host's lease: %v", err)

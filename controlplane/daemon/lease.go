@@ -37,32 +37,37 @@ func (d *Daemon) leaseClaim(flight string, r controlplane.Release) store.LeaseCl
 	}
 }
 
-// takeOff takes the lease and writes the release down, here and in the ledger. It waits for the lease up to r.Wait, behind whoever
-// came before; a rollback waits for nobody on this host and ends the deploy that is in its way.
-func (d *Daemon) takeOff(ctx context.Context, f *flight, r controlplane.ReleaseRequest) error {
-	waiting, cancel := context.WithTimeout(ctx, max(r.Wait, takeOverWithin))
+// takeOff takes the version and its lease, and has the flight written down. It waits for the lease up to wait, behind whoever
+// came before; a rollback waits for nobody on this host and ends what is in its way.
+func (d *Daemon) takeOff(ctx context.Context, f *flight, wait time.Duration, writeDown func(context.Context) error) error {
+	waiting, cancel := context.WithTimeout(ctx, max(wait, takeOverWithin))
 	defer cancel()
 	defer context.AfterFunc(f.ahead, cancel)()
-	if err := d.claim(waiting, f, r.Wait); err != nil {
+	if err := d.claim(waiting, f, wait); err != nil {
 		return err
 	}
 	failpoint.Reach(failpoint.BeforeLease)
-	err := d.acquire(waiting, f, r)
+	err := d.acquire(waiting, f, wait)
 	if err == nil {
 		failpoint.Reach(failpoint.LeaseTaken)
-		if err = d.enlist(ctx, f, r); err == nil {
+		if err = writeDown(ctx); err == nil {
 			return nil
 		}
 		releasing, cancel := asking(context.WithoutCancel(ctx))
 		defer cancel()
-		d.logError("release the lease", d.Store().ReleaseLease(releasing, leaseName(r.Version), d.holder(f.record.ID)))
+		d.giveBack(releasing, f)
 	}
 	d.unclaim(f)
 	d.work.Go(d.settleLedger) // of what this one took over
 	if cause := f.overtaken(); cause != nil {
 		return cause
 	}
-	return leaseHeld(r.Version, err)
+	return leaseHeld(f.record.Release.Version, err)
+}
+
+// giveBack ends a flight's lease, which otherwise ends by itself.
+func (d *Daemon) giveBack(ctx context.Context, f *flight) {
+	d.logError("release the lease", d.Store().ReleaseLease(ctx, leaseName(f.record.Release.Version), d.holder(f.record.ID)))
 }
 
 // enlist writes a release down that has the lease. What was owed to the ledger comes before it; what happened while it waited may
@@ -100,14 +105,14 @@ func leaseHeld(version string, err error) error {
 }
 
 // acquire takes the lease, when waiting as soon as it is this host's turn.
-func (d *Daemon) acquire(ctx context.Context, f *flight, r controlplane.ReleaseRequest) error {
+func (d *Daemon) acquire(ctx context.Context, f *flight, wait time.Duration) error {
 	claim := d.leaseClaim(f.record.ID, f.release())
 	for {
-		asking, cancel := patiently(ctx, r.Kind)
+		asking, cancel := patiently(ctx, f.record.Release.Kind)
 		err := d.Store().AcquireLease(asking, claim)
 		cancel()
 		var held *store.LeaseHeldError
-		if r.Wait <= 0 || !errors.As(err, &held) {
+		if wait <= 0 || !errors.As(err, &held) {
 			return err
 		}
 		select {
@@ -136,7 +141,7 @@ func (f *flight) writeDown(ctx context.Context) error {
 	return nil
 }
 
-// claim makes sure of one release per version in this process, before the lease does so between hosts.
+// claim makes sure of one flight per version in this process, before the lease does so between hosts.
 func (d *Daemon) claim(ctx context.Context, f *flight, wait time.Duration) error {
 	version := f.record.Release.Version
 	d.mu.Lock()
@@ -174,11 +179,15 @@ func (d *Daemon) hold(f *flight) {
 	close(f.turn)
 }
 
-// busy names the release that is in the way; d.mu is held.
-func (d *Daemon) busy(other *flight) error {
+// busy names what is in the way; d.mu is held.
+func (d *Daemon) busy(other *flight) *controlplane.Error {
 	r := other.record.Release
-	return controlplane.Errorf(controlplane.LeaseHeld, "version %s is being changed: %s %d by %s, for %s",
-		r.Version, r.Kind, r.ID, r.Who, time.Since(r.StartedAt).Round(time.Second)).WithHint("kmsctl attach %d; --wait-for-lease waits", r.ID)
+	follow := "kmsctl events -f"
+	if r.ID != 0 {
+		follow = fmt.Sprintf("kmsctl attach %d", r.ID)
+	}
+	return controlplane.Errorf(controlplane.LeaseHeld, "version %s is being changed: %s by %s, for %s",
+		r.Version, r.Name(), r.Who, time.Since(r.StartedAt).Round(time.Second)).WithHint("%s; --wait-for-lease waits", follow)
 }
 
 // awaitTurn stands in this host's queue, and for the hosts in the database's, until the version is ours here.
@@ -226,17 +235,19 @@ func (d *Daemon) keepPlace(ctx context.Context, f *flight) {
 	}
 }
 
-// takesOver reports whether f may end the release in its way: a rollback ends a deploy, and another rollback only to go elsewhere.
-// d.mu is held.
+// takesOver reports whether f may end what is in its way: a rollback ends all but a retirement, and another rollback only to go
+// elsewhere; a withdrawal ends the canary that begins. d.mu is held.
 func (f *flight) takesOver(other *flight) bool {
-	if f.record.Release.Kind != controlplane.KindRollback || other.successor != nil {
+	if other.successor != nil {
 		return false
 	}
-	switch other.record.Release.Kind {
-	case controlplane.KindDeploy:
-		return true
+	kind := other.record.Release.Kind
+	switch f.record.Release.Kind {
+	case controlplane.KindWithdraw:
+		return kind == controlplane.KindCanary
 	case controlplane.KindRollback:
-		return f.asked != "" && f.asked != other.record.Release.Build
+		elsewhere := f.asked != "" && f.asked != other.record.Release.Build
+		return kind != controlplane.KindRetire && (kind != controlplane.KindRollback || elsewhere)
 	}
 	return false
 }

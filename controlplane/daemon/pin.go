@@ -8,6 +8,7 @@ import (
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/failpoint"
+	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/runtime/names"
 	"github.com/kmsctl/kms/runtime/store"
 )
@@ -21,40 +22,34 @@ const (
 
 // Pin holds a tenant on a build of a version: a set of that build is started and probed unless one runs, and the tenant's
 // connections move there. A tenant that is pinned already is pinned anew. Errors: NotFound for an unknown version, tenant or build,
-// Unhealthy when the build does not start, LeaseHeld while a release of the version runs.
+// Unhealthy when the build does not start, LeaseHeld while the version is being changed, for whose end it waits up to r.Wait.
 func (d *Daemon) Pin(ctx context.Context, r controlplane.PinRequest) (*controlplane.Pin, error) {
-	d.pinMu.Lock()
-	defer d.pinMu.Unlock()
-	if err := d.checkPin(ctx, r); err != nil {
-		return nil, err
-	}
-	s, err := d.setOf(ctx, r.Version, r.Build, controlplane.Gate{})
+	f := d.newPlace(controlplane.Release{Kind: controlplane.KindPin, Version: r.Version, Build: r.Build, Who: r.Who, Message: r.Message}, r.Version+"/"+r.Tenant)
+	p := controlplane.Pin{Version: r.Version, Tenant: r.Tenant, Build: r.Build, Until: r.Until, Who: r.Who, Message: r.Message}
+	err := d.arrange(ctx, f, r.Wait, func() error { return d.checkPin(ctx, r) }, func() error { return d.mayPin(r) }, func(ctx context.Context) error {
+		s, err := f.setFor(ctx)
+		if err != nil {
+			return err
+		}
+		p.Label, p.Set, p.Since = s.Label, s.ID, time.Now()
+		if err := d.putPin(p, f.entry(nil)); err != nil {
+			return err
+		}
+		failpoint.Reach(failpoint.PinWritten)
+		return d.rearrange(r.Version, "tenant "+r.Tenant+" moves to another build")
+	})
 	if err != nil {
 		return nil, err
 	}
-	p := controlplane.Pin{
-		Version: r.Version, Tenant: r.Tenant, Build: r.Build, Label: s.Label, Set: s.ID, Until: r.Until, Since: time.Now(),
-		Who: r.Who, Message: r.Message,
-	}
-	if err := d.putPin(p, s); err != nil {
-		return nil, err
-	}
-	failpoint.Reach(failpoint.PinWritten)
-	return &p, d.rearrange(r.Version, "tenant "+r.Tenant+" moves to another build")
+	return &p, nil
 }
 
 func (d *Daemon) checkPin(ctx context.Context, r controlplane.PinRequest) error {
 	if err := errors.Join(names.Version(r.Version), names.Tenant(r.Tenant)); err != nil {
 		return controlplane.Errorf(controlplane.Usage, "%v", err)
 	}
-	if !d.routed(r.Version) {
-		return d.unknownVersion(r.Version)
-	}
 	if left := time.Until(r.Until); !r.Until.IsZero() && (left <= 0 || left > maxPinLife) {
 		return controlplane.Errorf(controlplane.Usage, "bad end %s of the pin: want a time from now to a year from now", r.Until.Format(time.RFC3339))
-	}
-	if err := d.notChanging(r.Version); err != nil {
-		return err
 	}
 	if _, err := d.Store().Tenant(ctx, r.Tenant); err != nil {
 		if errors.Is(err, store.ErrNotFound) {
@@ -65,46 +60,59 @@ func (d *Daemon) checkPin(ctx context.Context, r controlplane.PinRequest) error 
 	return d.knownBuild(ctx, r.Build)
 }
 
-// putPin makes a pin durable, unless its set or its version went away meanwhile.
-func (d *Daemon) putPin(p controlplane.Pin, s *set) error {
+func (d *Daemon) mayPin(r controlplane.PinRequest) error {
+	d.mu.Lock()
+	_, known := d.pins[r.Version][r.Tenant]
+	full := len(d.pins[r.Version]) >= maxPins && !known
+	d.mu.Unlock()
+	switch {
+	case !d.routed(r.Version):
+		return d.unknownVersion(r.Version)
+	case full:
+		return controlplane.Errorf(controlplane.Usage, "version %s has %d pins already, which is the most", r.Version, maxPins).WithHint("kmsctl pins")
+	}
+	return nil
+}
+
+// putPin makes a pin durable.
+func (d *Daemon) putPin(p controlplane.Pin, entry hostdb.Audit) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, known := d.pins[p.Version][p.Tenant]
-	switch {
-	case d.sets[s.ID] != s || s.ending || s.State == controlplane.SetStopping || d.routes[p.Version].State != controlplane.Live:
-		return controlplane.Errorf(controlplane.LeaseHeld, "set %s of version %s stopped just now", s.ID, p.Version).WithHint("try again")
-	case !known && len(d.pins[p.Version]) >= maxPins:
-		return controlplane.Errorf(controlplane.Usage, "version %s has %d pins already, which is the most", p.Version, maxPins).WithHint("kmsctl pins")
-	}
-	if err := d.host.PutPin(p); err != nil {
+	if err := d.host.PutPin(p, entry); err != nil {
 		return err
 	}
 	d.setPinLocked(p)
 	return nil
 }
 
-// Unpin takes a pin away: the tenant is led where everybody is, and its connections move there. NotFound without a pin.
-func (d *Daemon) Unpin(ctx context.Context, version, tenant string) error {
-	d.pinMu.Lock()
-	defer d.pinMu.Unlock()
-	d.mu.Lock()
-	_, pinned := d.pins[version][tenant]
-	d.mu.Unlock()
-	if !pinned {
-		return controlplane.Errorf(controlplane.NotFound, "tenant %q is not pinned on version %q", tenant, version).WithHint("kmsctl pins")
-	}
-	return d.dropPin(version, tenant, "version "+version+" moves to another build")
+// Unpin takes a pin away: the tenant is led where everybody is, and its connections move there. It waits for nothing and needs no shared
+// database. NotFound without a pin.
+func (d *Daemon) Unpin(_ context.Context, r controlplane.UnpinRequest) error {
+	entry := newAudit(r.Who, "unpin", r.Version+"/"+r.Tenant, r.Message)
+	err := d.dropPin(r.Version, r.Tenant, "version "+r.Version+" moves to another build", entry)
+	d.auditEnd(entry, err)
+	return err
 }
 
-func (d *Daemon) dropPin(version, tenant, message string) error {
-	if err := d.host.DeletePin(version, tenant); err != nil {
+func (d *Daemon) dropPin(version, tenant, message string, entry hostdb.Audit) error {
+	if err := d.deletePin(version, tenant, entry); err != nil {
 		return err
 	}
 	failpoint.Reach(failpoint.PinForgotten)
-	d.mu.Lock()
-	delete(d.pins[version], tenant)
-	d.mu.Unlock()
 	return d.rearrange(version, message)
+}
+
+func (d *Daemon) deletePin(version, tenant string, entry hostdb.Audit) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, pinned := d.pins[version][tenant]; !pinned {
+		return controlplane.Errorf(controlplane.NotFound, "tenant %q is not pinned on version %q", tenant, version).WithHint("kmsctl pins")
+	}
+	if err := d.host.DeletePin(version, tenant, entry); err != nil {
+		return err
+	}
+	delete(d.pins[version], tenant)
+	return nil
 }
 
 // Pins lists the pins, by version and tenant.

@@ -118,16 +118,106 @@ func (d *Daemon) rearrange(version, message string) error {
 	return nil
 }
 
+// arrange changes who is led where: it has the version and its lease meanwhile, as a release has. check holds the request against what
+// does not change while it waits, may against the version as it is when its turn has come. change makes the change durable in one write
+// with its entry of the audit trail; until then it is undone by an error, by the end of ctx, by who takes over, and by the next control
+// plane.
+func (d *Daemon) arrange(ctx context.Context, f *flight, wait time.Duration, check, may func() error, change func(context.Context) error) error {
+	defer f.cancel(nil)
+	err := check()
+	if err == nil && !d.changing(f.record.Release.Version) {
+		err = may()
+	}
+	if err == nil {
+		err = d.takeOff(ctx, f, wait, func(context.Context) error { return f.writePlace() })
+	}
+	if err != nil {
+		d.auditEnd(f.entry(err), err)
+		return err
+	}
+	defer context.AfterFunc(ctx, func() {
+		f.cancel(controlplane.Errorf(controlplane.Failed, "who asked for the %s has gone", f.record.Release.Kind))
+	})()
+	ended := make(chan struct{})
+	d.work.Go(func() {
+		defer close(ended)
+		d.fly(f, func(ahead context.Context) error {
+			if err = may(); err == nil {
+				err = change(ahead)
+			}
+			if cause := f.overtaken(); err != nil && cause != nil {
+				err = cause
+			}
+			return err
+		})
+	})
+	<-ended
+	return err
+}
+
+// newPlace makes the flight of a pin or canary. The subject is what the audit trail calls it by.
+func (d *Daemon) newPlace(r controlplane.Release, subject string) *flight {
+	r.Node, r.State, r.StartedAt, r.Steps = d.node, controlplane.ReleaseRunning, time.Now(), []controlplane.Step{}
+	entry := newAudit(r.Who, string(r.Kind), subject, r.Message)
+	return d.newFlight(hostdb.Flight{ID: entry.ID, Release: r, Audit: &entry})
+}
+
+// writePlace begins the flight in host.db.
+func (f *flight) writePlace() error {
+	f.d.mu.Lock()
+	record := f.record
+	f.d.mu.Unlock()
+	if err := f.d.host.PutFlight(record); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.FlightWritten)
+	return nil
+}
+
+// entry is what the audit trail is owed for a pin or canary that ends now.
+func (f *flight) entry(err error) hostdb.Audit {
+	a := *f.record.Audit
+	a.At, a.Result = time.Now(), resultOf(err)
+	return a
+}
+
+// endPlace ends the flight of a pin or canary. One that went well is owed to the audit trail since it was made durable.
+func (f *flight) endPlace(ctx context.Context, err error) {
+	entry := f.entry(err)
+	f.d.putAudit(entry, err)
+	f.d.mu.Lock()
+	next := f.successor
+	f.d.mu.Unlock()
+	if next == nil || next.record.Release.Kind != controlplane.KindRollback { // which needs the lease
+		ctx, cancel := asking(ctx)
+		defer cancel()
+		f.d.giveBack(ctx, f)
+	}
+	f.d.unclaim(f)
+	f.d.enterNow(entry)
+}
+
+// undoPlace undoes a pin or canary that was not durable yet when an earlier control plane ended.
+func (f *flight) undoPlace() error {
+	err := f.step("undo", func() (string, error) { return "", f.discard(f.d.ctx) })
+	began := f.record.Release.StartedAt.Local().Format(time.DateTime)
+	return errors.Join(controlplane.Errorf(controlplane.Failed, "undone: the control plane was killed before it was done; it began %s", began), err)
+}
+
 // endPlaces ends pins whose time is over, and what a version that was retired, rolled back or promoted leaves behind. A release
 // under way may still go back to what was before, so it is waited for.
 func (d *Daemon) endPlaces(now time.Time) {
+	us := "control plane of " + d.node
 	for _, p := range d.pinsOver(now) {
 		d.log.Info("a pin ends", "version", p.Version, "tenant", p.Tenant)
-		err := d.dropPin(p.Version, p.Tenant, "the time on this build is over")
-		d.auditAside("pin end", p.Version+"/"+p.Tenant, "its time is over, or the version was retired", err)
+		entry := newAudit(us, "pin end", p.Version+"/"+p.Tenant, "its time is over, or the version was retired")
+		err := d.dropPin(p.Version, p.Tenant, "the time on this build is over", entry)
+		d.work.Go(func() { d.auditEnd(entry, err) })
 	}
 	for _, c := range d.canariesOver() {
-		d.logError("end a canary", d.dropCanary(c.Version, "version "+c.Version+" moves to another build"))
+		entry := newAudit(us, "canary end", c.Version, "it was promoted, or the version was rolled back or retired")
+		err := d.dropCanary(c.Version, "version "+c.Version+" moves to another build", entry)
+		d.work.Go(func() { d.auditEnd(entry, err) })
 	}
 }
 
@@ -158,67 +248,27 @@ func (d *Daemon) canariesOver() (over []controlplane.Canary) {
 	return over
 }
 
-// auditAside writes what the control plane did by itself into the audit trail, without waiting for the shared database.
-func (d *Daemon) auditAside(action, subject, message string, err error) {
-	d.work.Go(func() { d.Audited(d.ctx, "control plane of "+d.node, action, subject, message, err) })
-}
-
-// notChanging refuses while a release of the version is under way.
-func (d *Daemon) notChanging(version string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if f := d.flights[version]; f != nil {
-		r := f.record.Release
-		return controlplane.Errorf(controlplane.LeaseHeld, "version %s is being changed: %s %d by %s", version, r.Kind, r.ID, r.Who).
-			WithHint("kmsctl show %d, then try again", r.ID)
-	}
-	if d.restoring {
-		return controlplane.Errorf(controlplane.LeaseHeld, "the shared database is being restored").WithHint("kmsctl status, then try again")
-	}
-	return nil
-}
-
-// setOf returns a set of the version that runs this build, whatever it does now, or starts one and has it probe itself, on its sockets
-// and through nginx. The caller holds pinMu and leads somebody to it, or lets tend drain it.
-func (d *Daemon) setOf(ctx context.Context, version, build string, g controlplane.Gate) (*set, error) {
-	if s := d.servingSet(version); s != nil && s.Build == build {
+// setFor returns a set of the version that runs the flight's build, whatever it does now, or starts one that has to pass its own probe,
+// on its sockets and through nginx; then the operator's gate.
+func (f *flight) setFor(ctx context.Context) (*set, error) {
+	r := f.release()
+	if s := f.d.servingSet(r.Version); s != nil && s.Build == r.Build {
 		return s, nil
 	}
-	if s := d.warmSet(version, build); s != nil {
-		return s, d.passAside(ctx, s, g)
+	if f.new = f.d.warmSet(r.Version, r.Build); f.new != nil {
+		return f.new, f.passGate(ctx)
 	}
-	if err := d.checkSchema(ctx, build); err != nil {
-		return nil, err
-	}
-	id := newSetID()
-	d.begins(id, true)
-	defer d.begins(id, false)
-	s, err := d.startSet(ctx, newSetRecord(id, version, build, d.label(ctx, build)))
-	if err != nil {
-		return nil, d.notStarted(version, build, err)
-	}
-	if _, err = d.probeSet(ctx, s); err == nil {
-		err = d.probeAlone(ctx, s)
+	err := f.prove(ctx)
+	if err == nil {
+		err = f.step("probe nginx", func() (string, error) { return f.d.probeAlone(ctx, f.new) })
 	}
 	if err == nil {
-		err = d.passAside(ctx, s, g)
+		err = f.passGate(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(d.notStarted(version, build, err), d.removeSet(context.WithoutCancel(ctx), s))
+		return nil, errors.Join(f.d.notStarted(r.Version, r.Build, err), f.discard(f.d.ctx))
 	}
-	return s, nil
-}
-
-// passAside is passGate outside of a release: nothing follows its steps.
-func (d *Daemon) passAside(ctx context.Context, s *set, g controlplane.Gate) error {
-	return d.passGate(ctx, s, g, func(_ string, run func() (string, error)) error {
-		_, err := run()
-		return err
-	})
-}
-
-func newSetRecord(id, version, build, label string) hostdb.Set {
-	return hostdb.Set{ID: id, Version: version, Build: build, Label: label, State: controlplane.SetStarting, StartedAt: time.Now()}
+	return f.new, nil
 }
 
 func (d *Daemon) notStarted(version, build string, err error) error {
@@ -226,17 +276,6 @@ func (d *Daemon) notStarted(version, build string, err error) error {
 	e.Kind = controlplane.Unhealthy
 	e.Message = fmt.Sprintf("build %s does not serve version %s: %s", build[:12], version, e.Message)
 	return &e
-}
-
-// begins keeps tend away from a set that nothing leads to yet.
-func (d *Daemon) begins(set string, begins bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if begins {
-		d.beginning[set] = true
-	} else {
-		delete(d.beginning, set)
-	}
 }
 
 // pinsOf returns a version's pins by tenant.

@@ -121,19 +121,19 @@ func (d *Daemon) probeThroughNginx(ctx context.Context, s *set) (string, error) 
 }
 
 // probeAlone is probeThroughNginx for a set that nobody else is led to: the probe's tenant is, as long as it takes.
-func (d *Daemon) probeAlone(ctx context.Context, s *set) error {
+func (d *Daemon) probeAlone(ctx context.Context, s *set) (took string, err error) {
 	d.mu.Lock()
 	d.tested[s.Version] = s.ID
 	d.mu.Unlock()
-	err := d.link(s.Version)
+	err = d.link(s.Version)
 	failpoint.Reach(failpoint.ProbeLinked)
 	if err == nil {
-		_, err = d.probeThroughNginx(ctx, s)
+		took, err = d.probeThroughNginx(ctx, s)
 	}
 	d.mu.Lock()
 	delete(d.tested, s.Version)
 	d.mu.Unlock()
-	return errors.Join(err, d.link(s.Version))
+	return took, errors.Join(err, d.link(s.Version))
 }
 
 func (d *Daemon) runProbe(ctx context.Context, s *set, target plugin.ProbeTarget) (string, error) {

@@ -42,7 +42,7 @@ var errNothingToDo = errors.New("nothing to do")
 func (d *Daemon) begin(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error) {
 	f, err := d.prepare(ctx, r)
 	if err == nil {
-		err = d.takeOff(ctx, f, r)
+		err = d.takeOff(ctx, f, r.Wait, func(ctx context.Context) error { return d.enlist(ctx, f, r) })
 	}
 	if err != nil && f != nil {
 		defer f.cancel(nil)
@@ -94,7 +94,7 @@ func (d *Daemon) changing(version string) bool {
 	return d.flights[version] != nil
 }
 
-// fly runs a release to its end and keeps its lease meanwhile.
+// fly runs a flight to its end and keeps its lease meanwhile.
 func (d *Daemon) fly(f *flight, run func(context.Context) error) {
 	renewing, landed := context.WithCancel(d.ctx)
 	defer landed()
@@ -128,20 +128,26 @@ func (f *flight) run(ctx context.Context) error {
 
 // deploy is the sequence of DESIGN 4. What fails before the swap leaves the old build untouched; what fails after it swaps back.
 func (f *flight) deploy(ctx context.Context) error {
-	if err := f.step("start", func() (string, error) { return f.startNew(ctx) }); err != nil {
-		return f.kept(err, nil)
+	err := f.prove(ctx)
+	if err == nil {
+		err = f.passGate(ctx)
 	}
-	if err := f.step("probe", func() (string, error) { return f.d.probeSet(ctx, f.new) }); err != nil {
-		return f.kept(err, f.discard(f.d.ctx))
-	}
-	// Nobody should wait for the log's second while the new processes still register; a bus that is down holds up no deploy.
-	if err := f.step("bus", func() (string, error) { return f.awaitBus(ctx), nil }); err != nil {
-		return f.kept(err, f.discard(f.d.ctx))
-	}
-	if err := f.passGate(ctx); err != nil {
+	if err != nil {
 		return f.kept(err, f.discard(f.d.ctx))
 	}
 	return f.through(ctx, f.swapToNew, f.probeNginx, f.wantBuild)
+}
+
+// prove starts a set of the flight's build, which has to pass its own probe on its sockets.
+func (f *flight) prove(ctx context.Context) error {
+	if err := f.step("start", func() (string, error) { return f.startNew(ctx) }); err != nil {
+		return err
+	}
+	if err := f.step("probe", func() (string, error) { return f.d.probeSet(ctx, f.new) }); err != nil {
+		return err
+	}
+	// Nobody should wait for the log's second while the new processes still register; a bus that is down holds up no deploy.
+	return f.step("bus", func() (string, error) { return f.awaitBus(ctx), nil })
 }
 
 // busWithin is what a new set gets to register on the bus: InspIRCd takes up to a second.

@@ -63,6 +63,8 @@ func (f *flight) settle(ctx context.Context) error {
 	switch {
 	case r.Kind == controlplane.KindRetire:
 		return f.retire(ctx)
+	case f.record.Audit != nil:
+		return f.undoPlace()
 	case f.swapped() && f.new.running():
 		return f.finish(ctx)
 	}
@@ -122,14 +124,14 @@ func (d *Daemon) settleLedger() {
 	}
 }
 
-// closeLedger enters what host.db still owes, and ends the entries of releases that were killed before they began.
+// closeLedger enters what host.db still owes, also the audit trail, and ends the entries of releases that were killed before they began.
 func (d *Daemon) closeLedger(ctx context.Context) error {
 	records, err := d.host.Flights()
 	if err != nil {
 		return err
 	}
 	known := map[int64]bool{}
-	var failures []error
+	failures := []error{d.enterAudits(ctx)}
 	for _, f := range records {
 		known[f.Release.ID] = true
 		switch {

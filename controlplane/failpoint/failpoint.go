@@ -48,6 +48,7 @@ const (
 	CanaryWritten     = "canary written"
 	CanaryForgotten   = "canary forgotten"
 	PlacesLinked      = "places linked"
+	AuditEntered      = "audit entered"
 	EndWritten        = "end written"
 	LedgerEnded       = "ledger ended"
 	LeaseReleased     = "lease released"
@@ -66,7 +67,7 @@ func All() []string {
 		BeforeLease, LeaseTaken, LedgerBegun, FlightWritten, SetChosen, SetWritten, SetDirMade, ProcessStarted, ProcessWritten,
 		ProcessConfigured, SwapIntended, RouteWritten, SlotSwapped, NginxWritten, NginxReloaded, VersionWritten, DrainWritten,
 		DrainTold, DrainCancelled, SlotRemoved, SetStopping, ProcessStopped, SetStopped, SetDirsRemoved, SetForgotten, ProbeLinked, PinWritten, PinForgotten,
-		CanaryWritten, CanaryForgotten, PlacesLinked, EndWritten,
+		CanaryWritten, CanaryForgotten, PlacesLinked, AuditEntered, EndWritten,
 		LedgerEnded, LeaseReleased, FlightForgotten,
 	}
 	for _, step := range steps {

@@ -31,6 +31,7 @@ type kind struct {
 type change struct {
 	version string
 	retires bool
+	audit   [2]string                   // action and subject of what the audit trail, and not the ledger, has to tell of it
 	run     func(context.Context) error // returns when it has ended, or nobody answers
 }
 
@@ -202,7 +203,7 @@ func pin(r *rig) change {
 		r.t.Fatal(err)
 	}
 	build := r.cold()
-	return change{version: over, run: func(ctx context.Context) error {
+	return change{version: over, audit: [2]string{"pin", over + "/" + pinned}, run: func(ctx context.Context) error {
 		_, err := r.client.Pin(ctx, controlplane.PinRequest{Version: over, Tenant: pinned, Build: build})
 		return err
 	}}
@@ -210,13 +211,13 @@ func pin(r *rig) change {
 
 func unpin(r *rig) change {
 	r.done(pin(r).run(r.t.Context()))
-	return change{version: over, run: func(ctx context.Context) error { return r.client.Unpin(ctx, over, pinned) }}
+	return change{version: over, audit: [2]string{"unpin", over + "/" + pinned}, run: func(ctx context.Context) error { return r.client.Unpin(ctx, over, pinned) }}
 }
 
 func canary(r *rig) change {
 	cleared(r)
 	build := r.cold()
-	return change{version: over, run: func(ctx context.Context) error {
+	return change{version: over, audit: [2]string{"canary", over}, run: func(ctx context.Context) error {
 		_, err := r.client.StartCanary(ctx, controlplane.CanaryRequest{Version: over, Build: build, Percent: 50})
 		return err
 	}}
@@ -224,7 +225,7 @@ func canary(r *rig) change {
 
 func withdraw(r *rig) change {
 	r.done(canary(r).run(r.t.Context()))
-	return change{version: over, run: func(ctx context.Context) error { return r.client.WithdrawCanary(ctx, over) }}
+	return change{version: over, audit: [2]string{"canary withdraw", over}, run: func(ctx context.Context) error { return r.client.WithdrawCanary(ctx, over) }}
 }
 
 func promote(r *rig) change {
@@ -388,7 +389,7 @@ func (r *rig) at(k kind, point string) bool {
 	r.t.Helper()
 	what := fmt.Sprintf("%s, killed at %q", k.name, point)
 	c := k.prepare(r)
-	before := r.version(c.version)
+	before, audits := r.version(c.version), r.audits(c)
 	reached := false
 	if k.dies == "" {
 		reached = r.dieAt(point, c)
@@ -408,8 +409,42 @@ func (r *rig) at(k kind, point string) bool {
 		r.start()
 	}
 	r.settled(what, c.version, before)
+	if reached {
+		r.audited(what, point, c, before, r.audits(c)[len(audits):])
+	}
 	r.back = append(r.back, time.Since(began).Round(time.Millisecond))
 	return reached
+}
+
+// audits are the entries of the audit trail of the change's kind, oldest first.
+func (r *rig) audits(c change) (list []store.Audit) {
+	r.t.Helper()
+	if c.audit[0] == "" {
+		return nil
+	}
+	all, err := r.store.AuditTrail(r.t.Context(), store.AuditFilter{Subject: c.audit[1], Limit: 10_000})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	slices.Reverse(all)
+	return slices.DeleteFunc(all, func(a store.Audit) bool { return a.Action != c.audit[0] })
+}
+
+// audited holds that the audit trail tells once of a pin or canary that was begun: who, and whether it is done or undone.
+func (r *rig) audited(what, point string, c change, before controlplane.VersionInfo, told []store.Audit) {
+	r.t.Helper()
+	name, _ := parse(point)
+	if c.audit[0] == "" || name == BeforeLease || name == LeaseTaken {
+		if len(told) > 0 {
+			r.t.Errorf("%s: nothing was begun, and the audit trail says %+v", what, told)
+		}
+		return
+	}
+	after := r.version(c.version)
+	changed := len(after.Pins) != len(before.Pins) || (after.Canary == nil) != (before.Canary == nil)
+	if len(told) != 1 || told[0].Who == "" || (told[0].Result == "done") != changed || !changed && !strings.HasPrefix(told[0].Result, "undone: the control plane was killed") {
+		r.t.Errorf("%s: changed %v, and the audit trail says %+v", what, changed, told)
+	}
 }
 
 // diesSettling starts a control plane that is killed at a point, and reports whether it was.

@@ -1,6 +1,7 @@
 package failpoint
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,8 +32,8 @@ func rollback(version string) controlplane.ReleaseRequest {
 	return controlplane.ReleaseRequest{Kind: controlplane.KindRollback, Version: version, Message: "test"}
 }
 
-// TestLease_parallelDeploysSerialise: all of fifty CI jobs that wait get their turn, in the order in which they came, and one that
-// does not wait is refused.
+// TestLease_parallelDeploysSerialise: all of fifty CI jobs that wait get their turn, in the order in which they came, pins and canaries
+// among them; and one that does not wait is refused.
 func TestLease_parallelDeploysSerialise(t *testing.T) {
 	r := newRig(t, "")
 	builds := []string{r.build(""), r.build("")}
@@ -44,16 +46,39 @@ func TestLease_parallelDeploysSerialise(t *testing.T) {
 	if _, err := r.begin(deploy(over, builds[0])); controlplane.AsError(err).Kind != controlplane.LeaseHeld {
 		t.Errorf("a deploy that does not wait: %v", err)
 	}
+	if _, err := r.store.CreateTenant(t.Context(), store.Tenant{ID: pinned}); err != nil {
+		t.Fatal(err)
+	}
 	var group sync.WaitGroup
+	deploys := 0
 	for i := range 50 {
-		q := deploy(over, builds[i%2])
-		q.Message, q.Wait = fmt.Sprintf("job %02d", i), time.Minute
+		next, message := builds[deploys%2], fmt.Sprintf("job %02d", i)
+		job := func() error {
+			q := deploy(over, next)
+			q.Message, q.Wait = message, time.Minute
+			_, err := r.client.Start(t.Context(), q)
+			return err
+		}
+		switch i % 5 {
+		case 1: // the next deploy promotes it
+			job = func() error {
+				_, err := r.client.StartCanary(t.Context(), controlplane.CanaryRequest{Version: over, Build: next, Percent: 10, Message: message, Wait: time.Minute})
+				return err
+			}
+		case 3:
+			job = func() error {
+				_, err := r.client.Pin(t.Context(), controlplane.PinRequest{Version: over, Tenant: pinned, Build: next, Message: message, Wait: time.Minute})
+				return err
+			}
+		default:
+			deploys++
+		}
 		group.Go(func() {
-			if _, err := r.client.Start(t.Context(), q); err != nil {
-				t.Errorf("%s: %v", q.Message, err)
+			if err := job(); err != nil {
+				t.Errorf("%s: %v", message, err)
 			}
 		})
-		testkit.Eventually(t, 10*time.Second, q.Message+" waits", func() bool { // first come
+		testkit.Eventually(t, 10*time.Second, message+" waits", func() bool { // first come
 			leases, err := r.client.Leases(t.Context())
 			return err == nil && len(leases) == 1 && leases[0].Waiting == i+1
 		})
@@ -67,20 +92,45 @@ func TestLease_parallelDeploysSerialise(t *testing.T) {
 	}
 	group.Wait()
 	testkit.Eventually(t, 10*time.Second, "the last has ended", func() bool { return r.version(over).Running == nil })
-	rows, err := r.store.Releases(t.Context(), over, 100)
-	if err != nil {
-		t.Fatal(err)
+	ended := r.jobsEnded()
+	if len(ended) < 40 { // a deploy may have found nothing to do
+		t.Errorf("%d of 50 jobs are told of: %q", len(ended), ended)
 	}
-	last := "job"
-	for i := len(rows) - 1; i >= 0; i-- { // the oldest first; a job may have found nothing to do
-		if row := rows[i]; strings.HasPrefix(row.Message, "job") {
-			if row.Message < last || row.State != store.ReleaseDone {
-				t.Errorf("%s came after %s and is %s", row.Message, last, row.State)
-			}
-			last = row.Message
-		}
+	if !slices.IsSorted(ended) {
+		t.Errorf("the jobs ended in this order: %q", ended)
 	}
 	r.settled("after fifty deploys", over, r.version(over))
+}
+
+// jobsEnded are the messages of jobs that are done by the ledger or the audit trail, in the order in which they were.
+func (r *rig) jobsEnded() (messages []string) {
+	r.t.Helper()
+	rows, err := r.store.Releases(r.t.Context(), over, 100)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	trail, err := r.store.AuditTrail(r.t.Context(), store.AuditFilter{Limit: 1000})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	at := map[string]time.Time{}
+	for _, row := range rows {
+		if row.State == store.ReleaseDone {
+			at[row.Message] = row.FinishedAt
+		}
+	}
+	for _, a := range trail {
+		if (a.Action == "pin" || a.Action == "canary") && a.Result == "done" {
+			at[a.Message] = a.At
+		}
+	}
+	for message := range at {
+		if strings.HasPrefix(message, "job") {
+			messages = append(messages, message)
+		}
+	}
+	slices.SortFunc(messages, func(a, b string) int { return cmp.Or(at[a].Compare(at[b]), strings.Compare(a, b)) })
+	return messages
 }
 
 // TestRollback_takesOver a deploy that hangs, at once, and means the build that served before it.
@@ -195,6 +245,64 @@ func TestPlaces_passTheWholeGate(t *testing.T) {
 	}
 	if a, err := r.ask("/ua/" + over + "/_probe"); err != nil || a.Set == c.Set {
 		t.Errorf("the probe's tenant is on set %s, %v", a.Set, err)
+	}
+}
+
+// TestPlaces_haveTheVersionToThemselves: while a canary's command runs, its version is taken, no other is, and a rollback or the
+// canary's withdrawal ends it at once. Who asked for it may go away, which undoes it.
+func TestPlaces_haveTheVersionToThemselves(t *testing.T) {
+	r := newRig(t, "")
+	first, second, slow := r.build(""), r.build(""), r.build("")
+	r.release(deploy(over, first))
+	r.release(deploy(over, second))
+	r.release(deploy("3.0", first))
+	if _, err := r.store.CreateTenant(t.Context(), store.Tenant{ID: pinned}); err != nil {
+		t.Fatal(err)
+	}
+	stuck := controlplane.CanaryRequest{Version: over, Build: slow, Percent: 10, Gate: controlplane.Gate{Check: "sleep 60"}}
+	for name, ends := range map[string]func(gone context.CancelFunc) error{
+		"a rollback by":            func(context.CancelFunc) error { _, err := r.begin(rollback(over)); return err },
+		"a canary withdraw by":     func(context.CancelFunc) error { return r.client.WithdrawCanary(t.Context(), over) },
+		"who asked for the canary": func(gone context.CancelFunc) error { gone(); return nil },
+	} {
+		before := r.version(over)
+		ctx, gone := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { _, err := r.client.StartCanary(ctx, stuck); ended <- err }()
+		testkit.Eventually(t, 20*time.Second, "its command runs", func() bool {
+			f := r.version(over).Running
+			return f != nil && f.Kind == controlplane.KindCanary && len(f.Steps) > 0 && f.Steps[len(f.Steps)-1].Name == "check"
+		})
+		leases, err := r.client.Leases(t.Context())
+		if err != nil || len(leases) != 1 || !strings.HasPrefix(leases[0].Purpose, "canary of 2.0 by ") {
+			t.Errorf("the leases are %+v, %v", leases, err)
+		}
+		pin := controlplane.PinRequest{Version: over, Tenant: pinned, Build: first}
+		if _, err := r.client.Pin(t.Context(), pin); controlplane.AsError(err).Kind != controlplane.LeaseHeld || !strings.Contains(err.Error(), "canary by") {
+			t.Errorf("a pin of the version meanwhile: %v", err)
+		}
+		pin.Version = "3.0"
+		if _, err := r.client.Pin(t.Context(), pin); err != nil {
+			t.Errorf("a pin of another version meanwhile: %v", err)
+		}
+		began := time.Now()
+		if err := ends(gone); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		err = <-ended
+		gone()
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s ended the canary after %s", name, took)
+		}
+		if err == nil || ctx.Err() == nil && !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: the canary says %v", name, err)
+		}
+		r.settledWithin(20*time.Second, name, over, before)
+		trail, err := r.store.AuditTrail(t.Context(), store.AuditFilter{Subject: over, Limit: 10})
+		at := slices.IndexFunc(trail, func(a store.Audit) bool { return a.Action == "canary" })
+		if err != nil || at < 0 || !strings.Contains(trail[at].Result, name) || trail[at].Who == "" {
+			t.Errorf("%s: the audit trail says %+v, %v", name, trail, err)
+		}
 	}
 }
 

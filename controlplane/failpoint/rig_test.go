@@ -315,14 +315,14 @@ func serving(v controlplane.VersionInfo) (controlplane.Set, error) {
 	return found[0], nil
 }
 
-// flights counts what host.db still has under way, or owes the ledger.
-func (r *rig) flights() (n int, err error) {
+// owed counts what host.db still has under way, or owes the ledger or the audit trail.
+func (r *rig) owed() (n int, err error) {
 	if r.host == nil {
 		if r.host, err = sql.Open("sqlite", "file:"+filepath.Join(r.home, "host.db")+"?mode=ro&_pragma=busy_timeout(1000)"); err != nil {
 			return 0, err
 		}
 	}
-	err = r.host.QueryRow("SELECT COUNT(*) FROM flights").Scan(&n)
+	err = r.host.QueryRow("SELECT (SELECT COUNT(*) FROM flights) + (SELECT COUNT(*) FROM audits)").Scan(&n)
 	return n, err
 }
 
@@ -376,8 +376,8 @@ func (r *rig) unsettled(version string, before controlplane.VersionInfo) error {
 	if err := errors.Join(r.serves(version, v), r.leads(version, v)); err != nil {
 		return err
 	}
-	if n, err := r.flights(); n > 0 || err != nil {
-		return fmt.Errorf("host.db has %d flights, %v", n, err)
+	if n, err := r.owed(); n > 0 || err != nil {
+		return fmt.Errorf("host.db has %d flights and audits, %v", n, err)
 	}
 	if have := r.processes("/run/p/"); !slices.Equal(have, want) { // the dearest question comes last
 		return fmt.Errorf("the home's processes are %v, status knows %v", have, want)

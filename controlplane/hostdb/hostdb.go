@@ -31,7 +31,8 @@ CREATE TABLE IF NOT EXISTS routes (version TEXT PRIMARY KEY, body TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS flights (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS pins (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS canaries (version TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;`
+CREATE TABLE IF NOT EXISTS canaries (version TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS audits (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;`
 )
 
 // DB is the host's own database.
@@ -70,7 +71,7 @@ type Route struct {
 	Message string                    `json:"message,omitempty"`
 }
 
-// Flight is a release that has begun and not ended.
+// Flight is a release, pin or canary that has begun and not ended.
 type Flight struct {
 	ID      string               `json:"id"`
 	Release controlplane.Release `json:"release"`
@@ -79,6 +80,18 @@ type Flight struct {
 	Swapped bool                 `json:"swapped,omitempty"` // the slot was told to lead to Set
 	Warm    bool                 `json:"warm,omitempty"`    // Set ran before the release did
 	Queued  bool                 `json:"queued,omitempty"`  // the shared database is owed the lease, the ledger and the version
+	Audit   *Audit               `json:"audit,omitempty"`   // of a pin or canary, which are in no ledger: its entry but for the result
+}
+
+// Audit is an entry of the audit trail that the shared database is owed.
+type Audit struct {
+	ID      string    `json:"id"` // a ULID: they are entered in their order
+	At      time.Time `json:"at"`
+	Who     string    `json:"who"`
+	Action  string    `json:"action"`
+	Subject string    `json:"subject"`
+	Message string    `json:"message,omitempty"`
+	Result  string    `json:"result"`
 }
 
 // NewName reports that nginx did not serve the version when the release began.
@@ -196,9 +209,10 @@ func (d *DB) Flights() ([]Flight, error) { return all[Flight](d, "flights", "id"
 // DeleteFlight forgets a release that has ended.
 func (d *DB) DeleteFlight(id string) error { return d.delete("flights", "id", id) }
 
-// PutPin writes a pin; a tenant has one per version.
-func (d *DB) PutPin(p controlplane.Pin) error {
-	return d.put("pins", "id", "body", pinID(p.Version, p.Tenant), p)
+// PutPin writes a pin, of which a tenant has one per version, and ends the flight that made it: what the audit trail is owed for it has
+// the flight's id.
+func (d *DB) PutPin(p controlplane.Pin, a Audit) error {
+	return d.change(a, func(tx *sql.Tx) error { return put(tx, "pins", "id", "body", pinID(p.Version, p.Tenant), p) })
 }
 
 // Pins returns all pins, by version and tenant.
@@ -206,16 +220,16 @@ func (d *DB) Pins() ([]controlplane.Pin, error) {
 	return all[controlplane.Pin](d, "pins", "id", "body")
 }
 
-// DeletePin forgets a pin.
-func (d *DB) DeletePin(version, tenant string) error {
-	return d.delete("pins", "id", pinID(version, tenant))
+// DeletePin forgets a pin, and writes what the audit trail is owed for that.
+func (d *DB) DeletePin(version, tenant string, a Audit) error {
+	return d.change(a, func(tx *sql.Tx) error { return remove(tx, "pins", "id", pinID(version, tenant)) })
 }
 
 func pinID(version, tenant string) string { return version + "/" + tenant }
 
-// PutCanary writes a version's canary.
-func (d *DB) PutCanary(c controlplane.Canary) error {
-	return d.put("canaries", "version", "body", c.Version, c)
+// PutCanary writes a version's canary and ends the flight that made it, as PutPin does.
+func (d *DB) PutCanary(c controlplane.Canary, a Audit) error {
+	return d.change(a, func(tx *sql.Tx) error { return put(tx, "canaries", "version", "body", c.Version, c) })
 }
 
 // Canaries returns all canaries, by version.
@@ -223,22 +237,46 @@ func (d *DB) Canaries() ([]controlplane.Canary, error) {
 	return all[controlplane.Canary](d, "canaries", "version", "body")
 }
 
-// DeleteCanary forgets a version's canary.
-func (d *DB) DeleteCanary(version string) error { return d.delete("canaries", "version", version) }
+// DeleteCanary forgets a version's canary, and writes what the audit trail is owed for that.
+func (d *DB) DeleteCanary(version string, a Audit) error {
+	return d.change(a, func(tx *sql.Tx) error { return remove(tx, "canaries", "version", version) })
+}
+
+// PutAudit writes what the audit trail is owed for the flight of the same id, which has ended.
+func (d *DB) PutAudit(a Audit) error { return d.change(a, func(*sql.Tx) error { return nil }) }
+
+// Audits returns what the audit trail is owed, oldest first.
+func (d *DB) Audits() ([]Audit, error) { return all[Audit](d, "audits", "id", "body") }
+
+// DeleteAudit forgets an entry that the audit trail has.
+func (d *DB) DeleteAudit(id string) error { return d.delete("audits", "id", id) }
+
+// change makes a change and writes what the audit trail is owed for it, in place of its flight: all of it or nothing.
+func (d *DB) change(a Audit, make func(*sql.Tx) error) error {
+	return d.together(fmt.Sprintf("the %s of %q", a.Action, a.Subject), func(tx *sql.Tx) error {
+		return errors.Join(make(tx), put(tx, "audits", "id", "body", a.ID, a), remove(tx, "flights", "id", a.ID))
+	})
+}
 
 // PutSwap writes what a swap intends, all of it or nothing: the release, the set that is to serve, and the route to it.
 func (d *DB) PutSwap(f Flight, s Set, r Route) error {
+	return d.together(fmt.Sprintf("the swap of %q", r.Version), func(tx *sql.Tx) error {
+		return errors.Join(put(tx, "flights", "id", "body", f.ID, f), put(tx, "sets", "id", "body", s.ID, s), put(tx, "routes", "version", "body", r.Version, r))
+	})
+}
+
+// together writes all or nothing.
+func (d *DB) together(what string, write func(*sql.Tx) error) error {
 	tx, err := d.db.Begin()
 	if err != nil {
-		return fmt.Errorf("cannot write the swap of %q: %v", r.Version, err)
+		return fmt.Errorf("cannot write %s: %v", what, err)
 	}
 	defer tx.Rollback()
-	err = errors.Join(put(tx, "flights", "id", "body", f.ID, f), put(tx, "sets", "id", "body", s.ID, s), put(tx, "routes", "version", "body", r.Version, r))
-	if err == nil {
+	if err = write(tx); err == nil {
 		err = tx.Commit()
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write the swap of %q: %v", r.Version, err)
+		return fmt.Errorf("cannot write %s: %v", what, err)
 	}
 	return nil
 }
@@ -265,8 +303,10 @@ func put(to execer, table, key, column, id string, value any) error {
 	return nil
 }
 
-func (d *DB) delete(table, key, id string) error {
-	if _, err := d.db.Exec(fmt.Sprintf("DELETE FROM %s WHERE %s = ?", table, key), id); err != nil {
+func (d *DB) delete(table, key, id string) error { return remove(d.db, table, key, id) }
+
+func remove(from execer, table, key, id string) error {
+	if _, err := from.Exec(fmt.Sprintf("DELETE FROM %s WHERE %s = ?", table, key), id); err != nil {
 		return fmt.Errorf("cannot delete %s %q: %v", table, id, err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package hostdb
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,5 +106,37 @@ func TestPutSwap_writesAllOrNothing(t *testing.T) {
 	routes, _ := db.Routes()
 	if len(flights) != 1 || len(sets) != 1 || len(routes) != 1 {
 		t.Errorf("flights = %+v, sets = %+v, routes = %+v", flights, sets, routes)
+	}
+}
+
+// TestPutPin_endsItsFlight: what a pin changes, its flight's end and the audit trail's entry are one write.
+func TestPutPin_endsItsFlight(t *testing.T) {
+	db, _ := testDB(t)
+	entry := Audit{ID: "f", Action: "pin", Subject: "2.0/dragon", Result: "done"}
+	pin := controlplane.Pin{Version: "2.0", Tenant: "dragon"}
+	if err := db.PutFlight(Flight{ID: "f", Audit: &entry}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.db.Exec("CREATE TRIGGER no BEFORE INSERT ON audits BEGIN SELECT RAISE(ABORT, 'no'); END"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.PutPin(pin, entry); err == nil || !strings.Contains(err.Error(), `cannot write the pin of "2.0/dragon"`) {
+		t.Errorf("PutPin = %v", err)
+	}
+	counts := func() [3]int {
+		flights, _ := db.Flights()
+		pins, _ := db.Pins()
+		audits, _ := db.Audits()
+		return [3]int{len(flights), len(pins), len(audits)}
+	}
+	if n := counts(); n != [3]int{1, 0, 0} {
+		t.Errorf("flights, pins and audits after a write that failed: %v", n)
+	}
+	db.db.Exec("DROP TRIGGER no")
+	if err := db.PutPin(pin, entry); err != nil || counts() != [3]int{0, 1, 1} {
+		t.Errorf("flights, pins and audits: %v, %v", counts(), err)
+	}
+	if err := errors.Join(db.DeletePin("2.0", "dragon", Audit{ID: "g"}), db.DeleteAudit("f")); err != nil || counts() != [3]int{0, 0, 1} {
+		t.Errorf("flights, pins and audits after the pin's end: %v, %v", counts(), err)
 	}
 }

@@ -22,16 +22,36 @@ type AuditFilter struct {
 	Limit   int    // 0: 100
 }
 
-// AppendAudit adds an entry, at the database's time. Texts that are too long are cut, not refused.
+// AppendAudit adds an entry, at the database's time unless it comes late and has its own: then it is added once, however often it is
+// tried. Texts that are too long are cut, not refused.
 func (s *Store) AppendAudit(ctx context.Context, a Audit) error {
+	a.Who, a.Action, a.Subject, a.Node = clip(a.Who, 255), clip(a.Action, 64), clip(a.Subject, 255), clip(a.Node, 64)
 	err := s.Write(ctx, func(tx *Tx) error {
-		return tx.exec(`INSERT INTO audit (at, who, action, subject, message, result, node) VALUES (`+tx.dialect.NowMS()+`, ?, ?, ?, ?, ?, ?)`,
-			clip(a.Who, 255), clip(a.Action, 64), clip(a.Subject, 255), clip(a.Message, maxText), clip(a.Result, maxText), clip(a.Node, 64))
+		at := a.At
+		if at.IsZero() {
+			now, err := tx.NowMS()
+			if err != nil {
+				return err
+			}
+			at = fromMS(now)
+		} else if known, err := tx.hasAudit(a); known || err != nil {
+			return err
+		}
+		return tx.exec(`INSERT INTO audit (at, who, action, subject, message, result, node) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			at.UnixMilli(), a.Who, a.Action, a.Subject, clip(a.Message, maxText), clip(a.Result, maxText), a.Node)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot append to the audit trail: %w", err)
 	}
 	return nil
+}
+
+// hasAudit reports whether the trail has an entry: one of the same change at the same millisecond.
+func (tx *Tx) hasAudit(a Audit) (bool, error) {
+	var n int
+	err := tx.scan(`SELECT COUNT(*) FROM audit WHERE subject = ? AND at = ? AND who = ? AND action = ? AND node = ?`,
+		[]any{a.Subject, a.At.UnixMilli(), a.Who, a.Action, a.Node}, &n)
+	return n > 0, err
 }
 
 // AuditTrail returns entries, newest first.

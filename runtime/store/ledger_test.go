@@ -236,6 +236,15 @@ func TestAudit_takesAnyText(t *testing.T) {
 		if list := got[[]Audit](t)(s.AuditTrail(ctx, AuditFilter{Subject: "1.0", Limit: 5})); len(list) != 1 || list[0].Who != "uid 0" {
 			t.Errorf("audit of 1.0: %+v", list)
 		}
+		late := Audit{At: time.Now().Add(-time.Hour), Who: "uid 0", Action: "pin", Subject: "2.0/d", Result: "done", Node: "n1"}
+		for range 2 {
+			must(t, s.AppendAudit(ctx, late))
+		}
+		late.At = late.At.Add(time.Millisecond)
+		must(t, s.AppendAudit(ctx, late))
+		if list := got[[]Audit](t)(s.AuditTrail(ctx, AuditFilter{Subject: "2.0/d"})); len(list) != 2 || list[0].At.UnixMilli() != late.At.UnixMilli() {
+			t.Errorf("of two late entries, one of them tried twice, there are %+v", list)
+		}
 	})
 }
 

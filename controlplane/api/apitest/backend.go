@@ -28,13 +28,13 @@ type Backend struct {
 	ReleaseFunc     func(context.Context, int64) (*controlplane.Release, error)
 	ReleasesFunc    func(context.Context, string, int) ([]controlplane.Release, error)
 	PinFunc         func(context.Context, controlplane.PinRequest) (*controlplane.Pin, error)
-	UnpinFunc       func(ctx context.Context, version, tenant string) error
+	UnpinFunc       func(context.Context, controlplane.UnpinRequest) error
 	PinsFunc        func(context.Context) ([]controlplane.Pin, error)
 	LeasesFunc      func(context.Context) ([]controlplane.LeaseInfo, error)
 	EventsFunc      func(context.Context, controlplane.EventQuery) (<-chan controlplane.Event, error)
 	CanaryFunc      func(context.Context, controlplane.CanaryRequest) (*controlplane.Canary, error)
 	ReportFunc      func(ctx context.Context, version string) (*controlplane.CanaryReport, error)
-	WithdrawFunc    func(ctx context.Context, version string) error
+	WithdrawFunc    func(context.Context, controlplane.WithdrawRequest) error
 	VerifyFunc      func(ctx context.Context, digest string) (*controlplane.BuildCheck, error)
 	CollectFunc     func(context.Context, controlplane.GCRequest) ([]controlplane.GCBuild, error)
 	DeprecateFunc   func(context.Context, controlplane.DeprecationRequest) (*controlplane.Deprecation, error)
@@ -149,11 +149,11 @@ func (b *Backend) Pin(ctx context.Context, r controlplane.PinRequest) (*controlp
 	return b.PinFunc(ctx, r)
 }
 
-func (b *Backend) Unpin(ctx context.Context, version, tenant string) error {
+func (b *Backend) Unpin(ctx context.Context, r controlplane.UnpinRequest) error {
 	if b.UnpinFunc == nil {
 		return absent("pins")
 	}
-	return b.UnpinFunc(ctx, version, tenant)
+	return b.UnpinFunc(ctx, r)
 }
 
 func (b *Backend) Pins(ctx context.Context) ([]controlplane.Pin, error) {
@@ -226,11 +226,11 @@ func (b *Backend) Drains(ctx context.Context, target string) ([]controlplane.Dra
 	return b.DrainsFunc(ctx, target)
 }
 
-func (b *Backend) WithdrawCanary(ctx context.Context, version string) error {
+func (b *Backend) WithdrawCanary(ctx context.Context, r controlplane.WithdrawRequest) error {
 	if b.WithdrawFunc == nil {
 		return absent("canaries")
 	}
-	return b.WithdrawFunc(ctx, version)
+	return b.WithdrawFunc(ctx, r)
 }
 
 func (b *Backend) Events(ctx context.Context, q controlplane.EventQuery) (<-chan controlplane.Event, error) {
