@@ -50,7 +50,7 @@ var keys = []key{
 	{name: "irc.listen", def: "127.0.0.1:16667", meaning: "where the supervised IRC server listens", check: hostPort},
 	{name: "builds", def: "", meaning: "directory of the builds that `up` deploys first; empty: beside kmsctl"},
 	{name: "warm", def: "10m", meaning: "how long a replaced set stays for an instant rollback", check: duration},
-	{name: "gc.keep", def: "5", meaning: "builds of each version that kmsctl build gc keeps, used or not", check: atLeast(1)},
+	{name: "gc.keep", def: "5", meaning: "builds of each version that kmsctl build gc keeps, used or not, and sets that are gone whose logs stay", check: atLeast(1)},
 	{name: "purge.every", def: "1m", meaning: "how often messages that their tenant no longer keeps are removed", check: duration},
 	{name: "drain.rate", def: "50", meaning: "connections told to move, per second", check: positive},
 	{name: "drain.deadline", def: "5m", meaning: "after this what is left is closed with 1012", check: duration},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"sync"
@@ -44,6 +45,10 @@ func newSetID() string {
 	rand.Read(b)
 	return "s" + strings.ToLower(base32.StdEncoding.EncodeToString(b))
 }
+
+var setIDs = regexp.MustCompile(`^s[a-z2-7]{8}$`)
+
+func isSetID(name string) bool { return setIDs.MatchString(name) }
 
 func (d *Daemon) newSet(h hostdb.Set) *set {
 	newInstance := func(role string) *instance {
