@@ -79,6 +79,7 @@ type VersionInfo struct {
 	Canary      *Canary      `json:"canary,omitempty"`
 	Sets        []Set        `json:"sets"`
 	Running     *Release     `json:"running,omitempty"` // a release in flight
+	Stuck       *Error       `json:"stuck,omitempty"`   // what this host should do with the version, and cannot without its operator
 }
 
 // Component is a part beside the versions: nginx, the IRC server, the store, the bus links.

@@ -86,7 +86,8 @@ func (f *fake) status(context.Context) (*controlplane.Status, error) {
 			{Name: "2.0", State: controlplane.Live, Build: f.builds[0].Digest, Label: f.builds[0].Label, Connections: 12, MessagesPS: 2.5, UpdatedAt: now.Add(-3 * time.Minute), Sets: []controlplane.Set{set},
 				Pins:    []controlplane.Pin{{Version: "2.0", Tenant: "dragon", Build: f.builds[0].Digest, Set: "s1a2b3c4d"}},
 				Canary:  &controlplane.Canary{Version: "2.0", Build: strings.Repeat("c3", 32), Set: "s5c6d7e8f", Percent: 10, Since: now.Add(-time.Minute)},
-				Running: &controlplane.Release{ID: 7, Kind: controlplane.KindDeploy, Version: "2.0", Who: "alice", StartedAt: now.Add(-time.Minute), Steps: []controlplane.Step{{Name: "check", State: "running"}}}},
+				Running: &controlplane.Release{ID: 7, Kind: controlplane.KindDeploy, Version: "2.0", Who: "alice", StartedAt: now.Add(-time.Minute), Steps: []controlplane.Step{{Name: "check", State: "running"}}},
+				Stuck:   &controlplane.Error{Message: "cannot follow release 12: the file of build c3 is not on this host", Hint: "kmsctl deploy PATH uploads it again"}},
 			{Name: "1000.1000.1000-abcdefghijklmnop", State: controlplane.Live, Healthy: true, Build: strings.Repeat("b2", 32), Label: "one", Connections: 1234567, MessagesPS: 12345, UpdatedAt: now.Add(-50 * time.Hour)},
 			{Name: "0.9", State: controlplane.Retired, UpdatedAt: now, Message: "end of life"}}}, nil
 }

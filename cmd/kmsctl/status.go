@@ -132,7 +132,7 @@ func (c *cli) setTable(versions []controlplane.VersionInfo) table {
 	return t
 }
 
-// printPlaces tells of releases under way, canaries and pins, if there are any.
+// printPlaces tells of what is under way, canaries and pins, if there are any, and of what waits for the operator.
 func (c *cli) printPlaces(out io.Writer, versions []controlplane.VersionInfo) {
 	var lines []string
 	for _, v := range versions {
@@ -145,6 +145,9 @@ func (c *cli) printPlaces(out io.Writer, versions []controlplane.VersionInfo) {
 		for _, p := range v.Pins {
 			lines = append(lines, fmt.Sprintf("pin on %s: %s to %s (%s)%s", v.Name, p.Tenant, short(p.Build), p.Set, c.untilText(p.Until)))
 		}
+		if v.Stuck != nil {
+			lines = append(lines, fmt.Sprintf("stuck on %s: %s", v.Name, v.Stuck.Message), "  next: "+v.Stuck.Hint)
+		}
 	}
 	if len(lines) > 0 {
 		fmt.Fprintln(out)
@@ -154,9 +157,13 @@ func (c *cli) printPlaces(out io.Writer, versions []controlplane.VersionInfo) {
 	}
 }
 
-// runningText tells how far a release is.
+// runningText tells how far a release, or a pin or canary that begins, is.
 func (c *cli) runningText(r *controlplane.Release) string {
-	text := fmt.Sprintf("release %d runs: %s of %s by %s, for %s", r.ID, r.Kind, r.Version, r.Who, c.age(r.StartedAt))
+	what := "under way" // a pin or canary, which has no number
+	if r.ID != 0 {
+		what = fmt.Sprintf("release %d runs", r.ID)
+	}
+	text := fmt.Sprintf("%s: %s of %s by %s, for %s", what, r.Kind, r.Version, r.Who, c.age(r.StartedAt))
 	if n := len(r.Steps); n > 0 {
 		text += fmt.Sprintf(", %s %s", r.Steps[n-1].Name, r.Steps[n-1].State)
 	}

@@ -66,6 +66,7 @@ type Daemon struct {
 	pins      map[string]map[string]controlplane.Pin // version -> tenant
 	canaries  map[string]controlplane.Canary         // by version
 	notices   map[string]controlplane.Deprecation    // by version, as last read from the store
+	stuck     map[string]*controlplane.Error         // by version, why this host cannot follow a release, and the next command
 	tested    map[string]string                      // by version, the set to which nginx leads the probe's tenant alone
 
 	nginxMu sync.Mutex   // one change of nginx at a time

@@ -23,6 +23,9 @@ func (d *Daemon) Doctor(ctx context.Context) ([]controlplane.Finding, error) {
 		if v.State == controlplane.Live {
 			findings = append(findings, examineVersion(v))
 		}
+		if e := v.Stuck; e != nil {
+			findings = append(findings, controlplane.Finding{Level: "error", Check: "version " + v.Name, Message: e.Message, Fix: e.Hint})
+		}
 	}
 	if report, err := d.NginxDiff(ctx); err == nil && !report.OK {
 		findings = append(findings, controlplane.Finding{Level: "warning", Check: "nginx.conf", Message: "the file on disk is not the generated one", Fix: "kmsctl nginx apply"})

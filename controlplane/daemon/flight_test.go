@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -186,16 +187,23 @@ func TestLease_ofTheDead(t *testing.T) {
 	takeOffNow(t, d, "3.0")
 }
 
-// TestFollow_outlivesAKill: a queued rollback was superseded, and the control plane killed before this host followed.
+// TestFollow_outlivesAKill: a queued rollback was superseded, and the control plane killed before this host followed. What keeps it from
+// that is told, once in the log and as long as it lasts in status.
 func TestFollow_outlivesAKill(t *testing.T) {
 	d := newLedger(t)
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	d.log = slog.New(slog.NewTextHandler(log, nil))
 	began := time.Now().Add(-time.Minute)
 	queued := hostdb.Flight{ID: "f", Queued: true, Release: controlplane.Release{
 		Kind: controlplane.KindRollback, Version: "2.0", Build: "old", State: controlplane.ReleaseDone, Node: d.node, StartedAt: began, FinishedAt: began}}
 	if err := d.host.PutFlight(queued); err != nil {
 		t.Fatal(err)
 	}
-	_, err := d.Store().PutRelease(t.Context(), store.Release{Version: "2.0", Build: "new", Kind: store.ReleaseDeploy, State: store.ReleaseDone, Node: "elsewhere",
+	_, err = d.Store().PutRelease(t.Context(), store.Release{Version: "2.0", Build: "new", Kind: store.ReleaseDeploy, State: store.ReleaseDone, Node: "elsewhere",
 		StartedAt: began.Add(time.Second), FinishedAt: began.Add(time.Second)})
 	if err != nil {
 		t.Fatal(err)
@@ -210,8 +218,21 @@ func TestFollow_outlivesAKill(t *testing.T) {
 			t.Fatalf("%v, and host.db has %+v", err, records)
 		}
 	}
+	isStuck := func() *controlplane.Error {
+		return d.versionInfo(hostdb.Route{Version: "2.0", State: controlplane.Live}).Stuck
+	}
+	testkit.Eventually(t, 10*time.Second, "it was told once", func() bool {
+		said, err := os.ReadFile(log.Name())
+		e := isStuck()
+		return err == nil && strings.Count(string(said), "level=WARN") == 1 && strings.Contains(string(said), "kmsctl build list") &&
+			e != nil && e.Hint == "kmsctl build list" && strings.Contains(e.Message, "cannot follow release")
+	})
 	rows, err := d.Store().Releases(t.Context(), "2.0", 10)
 	if err != nil || len(rows) != 2 || rows[0].State != store.ReleaseSuperseded {
 		t.Errorf("the ledger has %+v, %v", rows, err)
 	}
+	if err := d.host.DeleteFlight("f"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, "nothing is owed any more", func() bool { return d.closeLedger(t.Context()) == nil && isStuck() == nil })
 }

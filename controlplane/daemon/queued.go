@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -180,6 +181,35 @@ func (d *Daemon) enterQueued(ctx context.Context, f hostdb.Flight) error {
 	err = d.host.PutFlight(f)
 	d.work.Go(d.settleLedger) // which follows
 	return err
+}
+
+// stuckBy is what an operator has to know of a release that could not be followed; nil when that needs only time.
+func (d *Daemon) stuckBy(version string, err error) *controlplane.Error {
+	if err == nil || errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	e := *controlplane.AsError(err)
+	if e.Kind == controlplane.LeaseHeld {
+		return nil
+	}
+	e.Message = err.Error()
+	if e.Hint == "" {
+		e.Hint = "kmsctl history " + version
+	}
+	return &e
+}
+
+// setStuck keeps what status and doctor tell until it is over, and tells the log of what is new.
+func (d *Daemon) setStuck(stuck map[string]*controlplane.Error) {
+	d.mu.Lock()
+	before := d.stuck
+	d.stuck = stuck
+	d.mu.Unlock()
+	for version, e := range stuck {
+		if known := before[version]; known == nil || known.Message != e.Message {
+			d.log.Warn("tried again until it works", "version", version, "error", e.Message, "next", e.Hint)
+		}
+	}
 }
 
 // follow brings this host to the release that superseded a queued one, and forgets that one as soon as the way there is written down.

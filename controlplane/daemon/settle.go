@@ -130,20 +130,25 @@ func (d *Daemon) closeLedger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := map[int64]bool{}
+	known, stuck := map[int64]bool{}, map[string]*controlplane.Error{}
 	failures := []error{d.enterAudits(ctx)}
 	for _, f := range records {
 		known[f.Release.ID] = true
 		switch {
 		case !f.Release.Ended():
 		case f.Release.State == controlplane.ReleaseSuperseded:
-			failures = append(failures, d.follow(ctx, f))
+			err := d.follow(ctx, f)
+			failures = append(failures, err)
+			if why := d.stuckBy(f.Release.Version, err); why != nil {
+				stuck[f.Release.Version] = why
+			}
 		case f.Queued:
 			failures = append(failures, d.claimAndEnter(ctx, f))
 		default:
 			failures = append(failures, d.entered(ctx, f))
 		}
 	}
+	d.setStuck(stuck)
 	if err := errors.Join(failures...); err != nil {
 		return err
 	}

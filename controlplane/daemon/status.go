@@ -25,7 +25,7 @@ func (d *Daemon) Status(ctx context.Context) (*controlplane.Status, error) {
 		s.Healthy = s.Healthy && c.State == "ok"
 	}
 	for _, v := range s.Versions {
-		s.Healthy = s.Healthy && (v.Healthy || v.State == controlplane.Retired)
+		s.Healthy = s.Healthy && (v.Healthy || v.State == controlplane.Retired) && v.Stuck == nil
 	}
 	return s, nil
 }
@@ -133,6 +133,7 @@ func (d *Daemon) versionInfo(r hostdb.Route) controlplane.VersionInfo {
 	if c, ok := d.canaryLocked(r.Version); ok {
 		v.Canary = &c
 	}
+	v.Stuck = d.stuck[r.Version]
 	if f := d.flights[r.Version]; f != nil {
 		running := f.record.Release
 		running.Steps = append([]controlplane.Step{}, running.Steps...)
