@@ -59,5 +59,6 @@ func examineVersion(v controlplane.VersionInfo) controlplane.Finding {
 			}
 		}
 	}
-	return controlplane.Finding{Level: "error", Check: "version " + v.Name, Message: strings.Join(problems, "; "), Fix: "kmsctl logs " + v.Name}
+	return controlplane.Finding{Level: "error", Check: "version " + v.Name, Message: strings.Join(problems, "; "),
+		Fix: "kmsctl logs " + v.Name + ", then kmsctl rollback " + v.Name}
 }

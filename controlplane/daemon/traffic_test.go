@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/oklog/ulid/v2"
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/runtime/auth"
@@ -66,6 +67,23 @@ func (h *host) tryVisit(tenant, token, hint string) *visitor {
 	go v.listen()
 	v.welcome = v.next(h.t)
 	return v
+}
+
+// says sends a text to the channel lobby and waits until it is acknowledged.
+func (v *visitor) says(t *testing.T, text string) {
+	t.Helper()
+	id := ulid.Make().String()
+	if err := v.ws.WriteJSON([]any{map[string]string{"op": "sub", "ch": "lobby"}, map[string]string{"op": "send", "ch": "lobby", "id": id, "text": text}}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		switch said := v.next(t); {
+		case strings.HasPrefix(said, "close"), strings.Contains(said, `"error"`):
+			t.Fatalf("%q is answered %s", text, said)
+		case strings.Contains(said, `"ack"`) && strings.Contains(said, id):
+			return
+		}
+	}
 }
 
 func (v *visitor) listen() {

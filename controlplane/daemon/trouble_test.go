@@ -191,7 +191,8 @@ func testClockSetBack(t *testing.T, h *host) {
 	}
 }
 
-// testNoDescriptors: a build that leaks them, or has more clients than it may open files.
+// testNoDescriptors: a build that leaks them, or has more clients than it may open files, is told, serves whom it has, is not started
+// again, and is well when it has some again.
 func testNoDescriptors(t *testing.T, h *host) {
 	script := "#!/bin/sh\nulimit -n 80\nexec " + filepath.Join(builds, "kms-2.0") + ` "$@"` + "\n"
 	b, err := h.client.AddBuild(t.Context(), strings.NewReader(script), int64(len(script)), nil)
@@ -201,22 +202,38 @@ func testNoDescriptors(t *testing.T, h *host) {
 	before := h.version("2.0").Build
 	h.deploy(b.Digest)
 	ua := h.version("2.0").Sets[0].Instances[0]
+	early := h.visit("crowd", h.game("crowd"), "")
+	if _, err := h.d.Store().CreateChannel(t.Context(), store.Channel{Tenant: "crowd", ID: "lobby", Kind: "world", History: "log"}); err != nil {
+		t.Fatal(err)
+	}
+	early.says(t, "before")
+	var crowd []net.Conn
 	for range 100 { // the backlog holds those for which there is no descriptor
 		c, err := net.Dial("unix", ua.Socket)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		crowd = append(crowd, c)
 	}
 	testkit.Eventually(t, 10*time.Second, "status and doctor tell of it", func() bool {
 		v := h.version("2.0")
 		found, err := h.client.Doctor(t.Context())
 		told := false
 		for _, f := range found {
-			told = told || f.Check == "version 2.0" && f.Level == "error" && strings.Contains(f.Message, "80 is the limit")
+			told = told || f.Check == "version 2.0" && f.Level == "error" && strings.Contains(f.Message, "80 is the limit") && strings.Contains(f.Fix, "kmsctl rollback 2.0")
 		}
 		return err == nil && told && !v.Healthy && strings.Contains(v.Sets[0].Instances[0].Problem, "80 is the limit")
 	})
+	early.says(t, "while nobody else can come")
+	for _, c := range crowd {
+		c.Close()
+	}
+	testkit.Eventually(t, 10*time.Second, "it is well again", func() bool { return h.version("2.0").Healthy })
+	if now := h.version("2.0").Sets[0].Instances[0]; now.PID != ua.PID || now.Restarts != 0 {
+		t.Errorf("it was started again: %+v, was %+v", now, ua)
+	}
+	early.says(t, "afterwards")
 	if r := h.release(controlplane.ReleaseRequest{Kind: controlplane.KindRollback, Version: "2.0"}); r.State != controlplane.ReleaseDone {
 		t.Errorf("rollback: %+v", r.Error)
 	}
