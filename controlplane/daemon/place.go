@@ -205,7 +205,8 @@ func (f *flight) undoPlace() error {
 }
 
 // endPlaces ends pins whose time is over, and what a version that was retired, rolled back or promoted leaves behind. A release
-// under way may still go back to what was before, so it is waited for.
+// under way may still go back to what was before, so it is waited for. A pin without its set is of a version that was retired and is
+// live again: nobody would be led to it, and its tenant's clients be told to move there for ever.
 func (d *Daemon) endPlaces(now time.Time) {
 	us := "control plane of " + d.node
 	for _, p := range d.pinsOver(now) {
@@ -229,7 +230,7 @@ func (d *Daemon) pinsOver(now time.Time) (over []controlplane.Pin) {
 			continue
 		}
 		for _, p := range pins {
-			if !p.Until.IsZero() && now.After(p.Until) || d.routes[version].State != controlplane.Live {
+			if !p.Until.IsZero() && now.After(p.Until) || d.routes[version].State != controlplane.Live || d.sets[p.Set] == nil {
 				over = append(over, p)
 			}
 		}

@@ -272,6 +272,24 @@ func TestPin_endsByItself(t *testing.T) {
 		trail, _ := h.client.Audit(t.Context(), "2.0/dragon", 5)
 		return len(trail) == 2 && trail[0].Action == "pin end"
 	})
+
+	// Its version was retired and deployed anew within the second: the pin is there, its set is not.
+	h.d.mu.Lock()
+	orphan := *pin
+	orphan.Set, orphan.Until = newSetID(), time.Time{}
+	h.d.setPinLocked(orphan)
+	err = h.d.host.PutPin(orphan)
+	h.d.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stays := h.visit("dragon", token, "")
+	testkit.Eventually(t, 10*time.Second, "the pin without a set is over", func() bool { return len(h.version("2.0").Pins) == 0 })
+	select {
+	case said := <-stays.said:
+		t.Errorf("the client is told %s", said)
+	case <-time.After(1500 * time.Millisecond):
+	}
 }
 
 func TestPin_refusals(t *testing.T) {
