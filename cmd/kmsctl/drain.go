@@ -25,7 +25,7 @@ func newDrain(c *cli) *cobra.Command {
 		Use:   "drain VERSION|SET",
 		Short: "Move a set's clients, and watch them go",
 		Long: `Drain tells clients to move, some a second, and shows who is left. After a deploy, rollback or unpin the old set is drained by
-itself: drain VERSION watches that, and changes its pace with --rate and --deadline. drain SET on a set that serves makes those who are
+itself: drain VERSION watches that, and changes its pace with --rate and --deadline; what is not given stays as it is. drain SET on a set that serves makes those who are
 connected reconnect once, to wherever they are led: a canary's share, another pin.
 
 2.0 clients open the new connection first and miss nothing; 1.0 clients get an announced close (1012). While the sets they come to fail
@@ -52,8 +52,10 @@ Ctrl-C and --timeout (exit code 3) end the watching, not the drain.`,
 			if err := c.mayDrain(ctx, list); err != nil {
 				return err
 			}
-			if list, err = k.Drain(ctx, r); err != nil {
-				return err
+			if r.Rate > 0 || r.Deadline > 0 || r.Message != "" || !underWay(list) { // else somebody only looks
+				if list, err = k.Drain(ctx, r); err != nil {
+					return err
+				}
 			}
 			if noWait {
 				return c.drained(list)
@@ -62,8 +64,8 @@ Ctrl-C and --timeout (exit code 3) end the watching, not the drain.`,
 		}),
 		ValidArgsFunction: c.names(false, drainNames),
 	}
-	cmd.Flags().Float64Var(&r.Rate, "rate", 0, "clients told a second (default: the setting drain.rate)")
-	cmd.Flags().DurationVar(&deadline, "deadline", 0, "close what is left after this long (default: the setting drain.deadline)")
+	cmd.Flags().Float64Var(&r.Rate, "rate", 0, "clients told a second (default: as now, or the setting drain.rate)")
+	cmd.Flags().DurationVar(&deadline, "deadline", 0, "close what is left after this long (default: as now, or the setting drain.deadline)")
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not watch it")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show who would be told; exit code 10 when somebody would")
 	return c.destructive(cmd)
@@ -78,10 +80,15 @@ func drainNames(ctx context.Context, k *api.Client, args []string) ([]string, er
 	return append(versions, sets...), err
 }
 
+// underWay reports whether the sets are being left by themselves already.
+func underWay(list []controlplane.Drain) bool {
+	return !slices.ContainsFunc(list, func(d controlplane.Drain) bool { return !d.Running || d.Once })
+}
+
 // mayDrain asks before the clients of a set that serves are made to reconnect.
 func (c *cli) mayDrain(ctx context.Context, list []controlplane.Drain) error {
 	for _, d := range list {
-		if !d.Running || d.Once {
+		if !underWay([]controlplane.Drain{d}) {
 			if err := c.confirm(ctx, "make the %s of set %s (%s, %s) reconnect", plural(d.Left, "client", "clients"), d.Set, d.Version, d.State); err != nil {
 				return err
 			}

@@ -35,16 +35,12 @@ type pace struct {
 // drain tells a set's clients to move, paced; tend watches until they have, or the deadline has closed what was left. Who belongs
 // there, as pinned tenants do, stays.
 func (d *Daemon) drain(s *set, deadline time.Duration, message string) error {
-	return d.drainAt(s, hostdb.Leaving{Rate: d.cfg.Float("drain.rate"), Message: message}, deadline)
+	now := time.Now()
+	return d.drainAt(s, hostdb.Leaving{Rate: d.cfg.Float("drain.rate"), Since: now, Deadline: deadlineIn(now, deadline), Message: message})
 }
 
-// drainAt is drain at a rate of its own.
-func (d *Daemon) drainAt(s *set, l hostdb.Leaving, deadline time.Duration) error {
-	now := time.Now()
-	l.Since = now
-	if deadline > 0 {
-		l.Deadline = now.Add(deadline)
-	}
+// drainAt is drain at a pace of its own.
+func (d *Daemon) drainAt(s *set, l hostdb.Leaving) error {
 	p := d.place(s)
 	tenants, except, any := p.leaving()
 	if !any && !l.Once {
@@ -55,7 +51,7 @@ func (d *Daemon) drainAt(s *set, l hostdb.Leaving, deadline time.Duration) error
 		if p.held() {
 			h.State, h.WarmUntil = p.state(), time.Time{}
 		} else {
-			h.State, h.DrainingSince, h.WarmUntil = controlplane.SetDraining, now, now.Add(d.cfg.Duration("warm"))
+			h.State, h.DrainingSince, h.WarmUntil = controlplane.SetDraining, l.Since, l.Since.Add(d.cfg.Duration("warm"))
 		}
 		h.Leaving = &l
 	})
@@ -272,34 +268,47 @@ func (d *Daemon) Drain(ctx context.Context, r controlplane.DrainRequest) ([]cont
 	if err != nil {
 		return nil, err
 	}
-	if r.Rate == 0 {
-		r.Rate = d.cfg.Float("drain.rate")
-	}
-	if deadline == 0 {
-		deadline = d.cfg.Duration("drain.deadline")
-	}
 	for _, s := range sets {
-		if err := d.drainAt(s, d.leavingAsked(s, r), deadline); err != nil {
+		if err := d.drainAt(s, d.leavingAsked(s, r)); err != nil {
 			return nil, err
 		}
 	}
 	return d.Drains(ctx, r.Target)
 }
 
-// leavingAsked keeps the message of a drain that runs unless another is given: with the same one nobody is told twice.
+// leavingAsked is a drain as it was asked for. While one runs, what is not asked for stays as it is, and with the same message nobody is
+// told twice.
 func (d *Daemon) leavingAsked(s *set, r controlplane.DrainRequest) hostdb.Leaving {
-	l := hostdb.Leaving{Rate: r.Rate, Message: r.Message}
 	_, _, some := d.place(s).leaving()
-	l.Once = !some
+	now := time.Now()
+	l := hostdb.Leaving{
+		Rate: d.cfg.Float("drain.rate"), Since: now, Deadline: deadlineIn(now, d.cfg.Duration("drain.deadline")),
+		Message: "the server asks its clients to reconnect",
+	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if l.Message == "" {
-		l.Message = "the server asks its clients to reconnect"
-		if s.Leaving != nil {
-			l.Message = s.Leaving.Message
-		}
+	if runs := s.Leaving; runs != nil && s.State != controlplane.SetWarm && (runs.Deadline.IsZero() || runs.Deadline.After(now)) {
+		l = *runs
+	}
+	d.mu.Unlock()
+	l.Once = !some
+	if r.Rate > 0 {
+		l.Rate = r.Rate
+	}
+	if r.Deadline > 0 {
+		l.Deadline = now.Add(time.Duration(r.Deadline) * time.Second)
+	}
+	if r.Message != "" {
+		l.Message = r.Message
 	}
 	return l
+}
+
+// deadlineIn is the moment at which a drain closes what is left; a drain without a deadline never does.
+func deadlineIn(now time.Time, deadline time.Duration) time.Time {
+	if deadline <= 0 {
+		return time.Time{}
+	}
+	return now.Add(deadline)
 }
 
 // drainable finds the sets that a target names.

@@ -85,6 +85,20 @@ func TestDrain_waitsForTheNewBuildAndChangesItsPace(t *testing.T) {
 		after += asked(t, visitors)
 		return before+after == len(visitors)
 	})
+	ends := h.drainOf(old).Until
+	if _, err := h.client.Drain(ctx, controlplane.DrainRequest{Target: "2.0", Deadline: 3600}); err != nil {
+		t.Fatal(err)
+	}
+	if d := h.drainOf(old); d.Rate != 500 || d.Until.Sub(ends) < 30*time.Minute {
+		t.Errorf("another deadline: %+v, the old one was %s", d, ends)
+	}
+	ends = h.drainOf(old).Until
+	if _, err := h.client.Drain(ctx, controlplane.DrainRequest{Target: "2.0", Rate: 400}); err != nil {
+		t.Fatal(err)
+	}
+	if d := h.drainOf(old); d.Rate != 400 || !d.Until.Equal(ends) {
+		t.Errorf("another rate: %+v, the deadline was %s", d, ends)
+	}
 	for _, v := range visitors {
 		v.ws.Close()
 	}
