@@ -28,6 +28,7 @@ func TestTrouble_onOneHost(t *testing.T) {
 	}{
 		{"a missing file is uploaded again", testMissingFile},
 		{"a set that no slot leads to is drained", testTend},
+		{"a warm set stops when its time is over or another takes its place", testWarmEnds},
 		{"a restore keeps releases away", testRestoreAlone},
 		{"a clock set back holds up no set", testClockSetBack},
 		{"a build out of descriptors says so", testNoDescriptors},
@@ -169,6 +170,26 @@ func testTend(t *testing.T, h *host) {
 	if v := h.version("2.0"); v.Sets[0].ID == s.ID || !v.Healthy {
 		t.Errorf("the version suffered: %+v", v)
 	}
+}
+
+// testWarmEnds: as long as a setting says, and one set a version.
+func testWarmEnds(t *testing.T, h *host) {
+	first := h.version("2.0").Sets[0].ID
+	h.deploy(h.otherBuild("warm").Digest)
+	second := h.d.setByID(h.version("2.0").Sets[0].ID)
+	began := time.Now()
+	h.deploy(h.otherBuild("warmer").Digest)
+	testkit.Eventually(t, 20*time.Second, "the second set is warm in the place of the first", func() bool {
+		return h.d.stateOf(second) == controlplane.SetWarm && h.setNamed(first).ID == ""
+	})
+	warm := h.config.Duration("warm")
+	if until := h.setNamed(second.ID).WarmUntil; until.Before(began.Add(warm)) || until.After(time.Now().Add(warm)) {
+		t.Errorf("it is warm until %s, want %s after %s", until, warm, began)
+	}
+	if err := h.d.updateSet(second, func(h *hostdb.Set) { h.WarmUntil = time.Now() }); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 20*time.Second, "it has stopped", func() bool { return h.setNamed(second.ID).ID == "" })
 }
 
 // testClockSetBack: what was written before lies in the future then.
