@@ -44,6 +44,8 @@ type Canary struct {
 	Since   time.Time `json:"since"`
 	Who     string    `json:"who"`
 	Message string    `json:"message,omitempty"`
+	// Counted is what the processes of both sets had counted when it began, by set and counter.
+	Counted map[string]map[string]float64 `json:"counted,omitempty"`
 }
 
 // CanaryRequest asks for a canary, or for another share of the one there is. Who is filled in by the control API from the peer's

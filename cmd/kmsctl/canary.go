@@ -55,7 +55,7 @@ func newCanaryShow(c *cli) *cobra.Command {
 		Use:   "show VERSION",
 		Short: "Hold a canary against the build beside it",
 		Long: `Show puts both builds side by side. Requests, their errors and how long they took, WebSockets and refused handshakes are
-what nginx saw since the canary began, without pinned tenants; the rest is what the processes counted since they started. CLOSED lists
+what nginx saw since the canary began, without pinned tenants; the rest is what the processes counted since then. CLOSED lists
 close codes: 1012 is ours when clients are asked to move, 1006 an end without a close frame.
 
 With --max-errors the exit code is 7 when the canary crashed, is not well, or has an error rate above that share and above the other

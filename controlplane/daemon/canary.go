@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"time"
 
@@ -24,7 +25,11 @@ func (d *Daemon) Canary(ctx context.Context, r controlplane.CanaryRequest) (*con
 		if err != nil {
 			return err
 		}
-		c.Label, c.Set, c.Since = s.Label, s.ID, time.Now()
+		c.Label, c.Set, c.Since, c.Counted = s.Label, s.ID, time.Now(), map[string]map[string]float64{}
+		for _, side := range []*set{d.servingSet(r.Version), s} {
+			side.ua.poll(ctx)
+			c.Counted[side.ID] = side.counted()
+		}
 		if err := d.putCanary(&c, f.entry(nil)); err != nil {
 			return err
 		}
@@ -73,12 +78,13 @@ func (d *Daemon) besideCanary(version, build string) error {
 		WithHint("kmsctl canary promote %s, or kmsctl canary withdraw %s", version, version)
 }
 
-// putCanary makes a canary durable beside the set that serves. Another share of the same build keeps the time since when it runs.
+// putCanary makes a canary durable beside the set that serves. Another share of the same build keeps the time since when it runs, and
+// what was counted by then.
 func (d *Daemon) putCanary(c *controlplane.Canary, entry hostdb.Audit) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if before, ok := d.canaryLocked(c.Version); ok && before.Set == c.Set {
-		c.Since = before.Since
+		c.Since, c.Counted = before.Since, before.Counted
 	}
 	c.Beside = d.routes[c.Version].Stable
 	if err := d.host.PutCanary(*c, entry); err != nil {
@@ -159,7 +165,7 @@ func (d *Daemon) CanaryReport(ctx context.Context, version string) (*controlplan
 	if err != nil {
 		return nil, err
 	}
-	report := &controlplane.CanaryReport{Canary: c, Stable: d.side(c.Beside), New: d.side(c.Set)}
+	report := &controlplane.CanaryReport{Canary: c, Stable: d.side(c, c.Beside), New: d.side(c, c.Set)}
 	seen, err := d.nginx.Traffic(version, c.Since, func(bucket int) bool { return bucket < c.Percent })
 	if err != nil {
 		return nil, err
@@ -169,27 +175,46 @@ func (d *Daemon) CanaryReport(ctx context.Context, version string) (*controlplan
 	return report, nil
 }
 
-// side is one of the two builds as its own processes see it.
-func (d *Daemon) side(set string) controlplane.CanarySide {
+// restartsCounter counts the restarts of a set's processes, beside what they count themselves.
+const restartsCounter = "restarts"
+
+// counted is what a set's ua has counted since it began, and how often its processes were started again.
+func (s *set) counted() map[string]float64 {
+	_, stats := s.ua.lastPoll()
+	out := maps.Clone(stats.GetValues())
+	if out == nil {
+		out = map[string]float64{}
+	}
+	for _, in := range s.instances() {
+		out[restartsCounter] += float64(in.info().Restarts)
+	}
+	return out
+}
+
+// side is one of the two builds as its own processes see it, since the canary began: a set may have served long before.
+func (d *Daemon) side(c controlplane.Canary, set string) controlplane.CanarySide {
 	s := d.setByID(set)
 	if s == nil {
 		return controlplane.CanarySide{Set: set}
 	}
 	out := controlplane.CanarySide{Set: s.ID, Build: s.Build, Label: s.Label, Healthy: true, Closed: map[string]int64{}}
 	for _, in := range s.instances() {
-		info := in.info()
-		out.Healthy = out.Healthy && info.State == controlplane.InstanceReady
-		out.Restarts += info.Restarts
+		out.Healthy = out.Healthy && in.info().State == controlplane.InstanceReady
 	}
-	ua := s.ua.info()
-	_, stats := s.ua.lastPoll()
-	v := stats.GetValues()
+	ua, now, before := s.ua.info(), s.counted(), c.Counted[set]
+	if out.Restarts = int(now[restartsCounter]); !d.startedAt.After(c.Since) { // else there was nobody to count them before
+		out.Restarts -= int(before[restartsCounter])
+	}
+	if ua.StartedAt.After(c.Since) { // it counts from the beginning again
+		before = nil
+	}
+	since := func(name string) int64 { return max(0, int64(now[name]-before[name])) }
 	out.Connections, out.MessagesPS = ua.Connections, ua.MessagesPS
-	out.Logins, out.LoginErrors = int64(v["logins_total"]), int64(v["login_errors_total"])
-	out.Frames, out.FrameErrors = int64(v["frames_in_total"]), int64(v["errors_total"])
-	for name, n := range v {
-		if code, ok := closeCode(name); ok {
-			out.Closed[code] = int64(n)
+	out.Logins, out.LoginErrors = since("logins_total"), since("login_errors_total")
+	out.Frames, out.FrameErrors = since("frames_in_total"), since("errors_total")
+	for name := range now {
+		if code, ok := closeCode(name); ok && since(name) > 0 {
+			out.Closed[code] = since(name)
 		}
 	}
 	return out

@@ -113,6 +113,10 @@ func TestCanary_isStickyAndCanBeWithdrawnAndPromoted(t *testing.T) {
 	if c2 := h.canary(b.Digest, 1); c2.Set != c.Set {
 		t.Errorf("another canary of the build is set %s, want the warm %s", c2.Set, c.Set)
 	}
+	// Which has a past of its own, and so has the stable set: neither is the canary's.
+	if r, err := h.client.Canary(t.Context(), "2.0"); err != nil || len(r.New.Closed) > 0 || len(r.Stable.Closed) > 0 || r.New.Logins+r.Stable.Logins > 0 || r.New.Restarts > 0 {
+		t.Errorf("the new canary begins with %+v beside %+v, %v", r.New, r.Stable, err)
+	}
 	h.deploy(b.Digest)
 	now := h.version("2.0")
 	if now.Build != b.Digest || now.Sets[0].ID != c.Set || now.Canary != nil {

@@ -131,6 +131,7 @@ func (d *Daemon) versionInfo(r hostdb.Route) controlplane.VersionInfo {
 		v.Deprecation = &notice
 	}
 	if c, ok := d.canaryLocked(r.Version); ok {
+		c.Counted = nil
 		v.Canary = &c
 	}
 	v.Stuck = d.stuck[r.Version]
