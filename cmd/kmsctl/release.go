@@ -45,7 +45,8 @@ func (c *cli) waitFlag(cmd *cobra.Command, wait *time.Duration) {
 	cmd.Flags().Lookup("wait-for-lease").NoOptDefVal = "10m"
 }
 
-// waiting begins something; while that waits for the version's lease, it tells now and then for whom.
+// waiting begins something; while that waits for the version's lease, it tells now and then for whom. Who stops waiting, by Ctrl-C
+// or --timeout, has begun nothing, and gets what who does not wait gets.
 func (c *cli) waiting(ctx context.Context, k *api.Client, version string, wait time.Duration, begin func() error) error {
 	waiting, stop := context.WithCancel(ctx)
 	told := make(chan struct{})
@@ -58,6 +59,9 @@ func (c *cli) waiting(ctx context.Context, k *api.Client, version string, wait t
 	err := begin()
 	stop()
 	<-told
+	if err != nil && wait > 0 && ctx.Err() != nil {
+		return controlplane.Errorf(controlplane.LeaseHeld, "stopped waiting for the lease of version %s", version).WithHint("kmsctl history %s", version)
+	}
 	return err
 }
 
