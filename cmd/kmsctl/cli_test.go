@@ -197,6 +197,30 @@ func TestSteps_onATerminal(t *testing.T) {
 	}
 }
 
+// TestProgress_ofAnUpload: nothing of what is over at once, then one line that is redrawn, or a line now and then in a log file.
+func TestProgress_ofAnUpload(t *testing.T) {
+	for _, tty := range []bool{true, false} {
+		var errs bytes.Buffer
+		now := time.Now()
+		c := newCLI(nil, io.Discard, &errs)
+		c.errTTY, c.now = tty, func() time.Time { return now }
+		p := c.progress("uploading kms-2.0", 30<<20)
+		for range 100 { // ten seconds
+			now = now.Add(100 * time.Millisecond)
+			p.at(int64(now.Sub(p.begun).Seconds() * (3 << 20)))
+			if text := errs.String(); now.Sub(p.begun) < time.Second && text != "" {
+				t.Errorf("too early: %q", text)
+			}
+		}
+		p.end()
+		text, lines := errs.String(), map[bool]int{true: 92, false: 2}[tty] // the last one clears the line
+		start, end := map[bool]string{true: "\r\x1b[K"}[tty], map[bool]string{false: "\n"}[tty]
+		if !strings.Contains(text, start+"uploading kms-2.0: 3.0M of 30M, 10%"+end) || strings.Count(text, start+end) != lines {
+			t.Errorf("terminal %v: %d lines: %q", tty, strings.Count(text, start+end), text)
+		}
+	}
+}
+
 func TestText_agesAndSizes(t *testing.T) {
 	for d, want := range map[time.Duration]string{-time.Second: "0s", 5 * time.Second: "5s", 3 * time.Minute: "3m", 47 * time.Hour: "47h", 72 * time.Hour: "3d"} {
 		if got := span(d); got != want {
