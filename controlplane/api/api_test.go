@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os/user"
 	"path/filepath"
 	"strings"
@@ -125,6 +126,37 @@ func TestServer_badRequests(t *testing.T) {
 				t.Errorf("got %d %.300s, want %d %s with %q", status, text, tc.status, tc.kind, tc.says)
 			}
 		})
+	}
+}
+
+// endless is a body that goes on for as long as it is read, and counts.
+type endless struct{ n int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	e.n += len(p)
+	return len(p), nil
+}
+
+// TestServer_bodiesWithoutEnd: what says that it is too large is not read at all, and what does not say so up to the bound.
+func TestServer_bodiesWithoutEnd(t *testing.T) {
+	r := testAPI(t)
+	conn, err := net.Dial("unix", r.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, length := range []int64{-1, 1 << 40} {
+		var body endless
+		req := httptest.NewRequest("POST", "/v1/tenants", &body).WithContext(api.ConnContext(t.Context(), conn))
+		req.ContentLength = length
+		answer := httptest.NewRecorder()
+		api.NewServer(r.Backend, discard).ServeHTTP(answer, req)
+		if answer.Code != 413 || length > 0 && body.n > 0 || body.n > 4<<20 {
+			t.Errorf("of %d bytes %d were read: %d %s", length, body.n, answer.Code, answer.Body)
+		}
 	}
 }
 

@@ -20,8 +20,12 @@ const (
 	bodyTimeout = 30 * time.Second
 )
 
-// decode reads a JSON body strictly: bounded in size and time, no unknown fields, nothing behind it.
+// decode reads a JSON body strictly: bounded in size and time, no unknown fields, nothing behind it. A body that says that it is too large
+// is not read at all.
 func (c *call) decode(into any, limit int64) error {
+	if c.r.ContentLength > limit {
+		return &http.MaxBytesError{Limit: limit}
+	}
 	http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	dec := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, limit))
 	dec.DisallowUnknownFields()

@@ -10,17 +10,23 @@ import (
 	"unicode/utf8"
 
 	"github.com/kmsctl/kms/runtime/chat"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 const (
-	maxBody  = 1 << 20 // bytes; nginx refuses more already
-	maxDepth = 8       // of nested values; ours have three
+	maxBody  = 1 << 20          // bytes; nginx refuses more already
+	maxDepth = 8                // of nested values; ours have three
+	maxItems = store.MaxNGWords // of a list: an empty object takes three bytes here, and a hundred once it is read
 )
 
 // read decodes the request's body into a struct: one JSON object in UTF-8, fields as documented and none twice. No body is the same
 // as an empty object.
 func (c *call) read(into any) error {
-	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	var data []byte
+	err := error(&http.MaxBytesError{Limit: maxBody})
+	if c.r.ContentLength <= maxBody { // else nothing of it is read
+		data, err = io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return chat.Errorf(chat.CodeTooLarge, "the body has more than %d bytes", maxBody)
@@ -92,7 +98,10 @@ func checkInside(dec *json.Decoder, object bool, depth int) error {
 		return badRequest("the body is nested too deep")
 	}
 	var seen []string
-	for dec.More() {
+	for n := 0; dec.More(); n++ {
+		if n == maxItems {
+			return badRequest("a list has more than %d entries", maxItems)
+		}
 		if object {
 			name, err := checkField(dec, seen)
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -151,8 +152,39 @@ func TestRequest_badInput(t *testing.T) {
 	}
 }
 
+// endless is a body that goes on for as long as it is read, and counts.
+type endless struct{ n int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	e.n += len(p)
+	return len(p), nil
+}
+
+// TestRequest_bodiesWithoutEnd: what says that it is too large is not read at all, and what does not say so up to the bound.
+func TestRequest_bodiesWithoutEnd(t *testing.T) {
+	w := sqliteWorld(t)
+	for _, length := range []int64{-1, 1 << 40} {
+		var body endless
+		r, err := http.NewRequestWithContext(t.Context(), "PUT", "http://api/api/2.0/demo/users/aki/token", &body)
+		check(t, err)
+		r.ContentLength = length
+		r.Header.Set("Authorization", "Bearer "+w.key)
+		answer := httptest.NewRecorder()
+		api.Handler(w.Service, w.store, "2.0", nil).ServeHTTP(answer, r)
+		if answer.Code != 413 || length > 0 && body.n > 0 || body.n > 2<<20 {
+			t.Errorf("of %d bytes %d were read: %d %s", length, body.n, answer.Code, answer.Body)
+		}
+	}
+}
+
 func TestRequest_bodiesThatCostTooMuch(t *testing.T) {
 	w := sqliteWorld(t)
+	if a := w.must(t, 400, "PUT", "ngwords", `{"words":[{}`+strings.Repeat(",{}", 300_000)+`]}`); !strings.Contains(a.Body, "more than 200000 entries") {
+		t.Errorf("a body of 300,000 empty words: %s", a.Body)
+	}
 	var fields strings.Builder
 	for i := range 40 {
 		fmt.Fprintf(&fields, `"%s":1,`, strings.Repeat("x", i+1))

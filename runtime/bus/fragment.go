@@ -11,6 +11,10 @@ const (
 	maxParts     = 2048
 	partialLife  = 10 * time.Second
 	manyPartials = 256 // from here on, what never became whole is looked for and thrown away
+
+	// Beyond these everything unfinished is thrown away, and read from the log.
+	maxPartials  = 4096
+	partialBytes = 16 << 20
 )
 
 // split cuts data into pieces of at most size bytes that end where a character ends: a server that checks UTF-8 passes them.
@@ -39,6 +43,8 @@ func split(data []byte, size int) [][]byte {
 // one unfinished envelope a sender and channel is enough. One goroutine uses it.
 type assembler struct {
 	partials map[string]*partial
+	bytes    int // of all
+	pruned   time.Time
 }
 
 type partial struct {
@@ -56,6 +62,7 @@ func (a *assembler) add(from string, it *item) []byte {
 	p := a.partials[from]
 	if it.part == 1 {
 		a.prune()
+		a.forget(from)
 		p = &partial{next: 1, parts: it.parts, since: time.Now()}
 		a.partials[from] = p
 	}
@@ -63,7 +70,11 @@ func (a *assembler) add(from string, it *item) []byte {
 		return nil // its beginning was sent before we listened
 	}
 	if it.part != p.next || it.parts != p.parts || p.parts > maxParts || len(p.data)+len(it.data) > envelope.MaxBytes {
-		delete(a.partials, from)
+		a.forget(from)
+		return nil
+	}
+	if a.bytes += len(it.data); a.bytes > partialBytes || len(a.partials) > maxPartials {
+		a.partials, a.bytes = nil, 0
 		return nil
 	}
 	p.data = append(p.data, it.data...)
@@ -71,17 +82,26 @@ func (a *assembler) add(from string, it *item) []byte {
 	if it.part < it.parts {
 		return nil
 	}
-	delete(a.partials, from)
+	a.forget(from)
 	return p.data
 }
 
+func (a *assembler) forget(from string) {
+	if p := a.partials[from]; p != nil {
+		a.bytes -= len(p.data)
+		delete(a.partials, from)
+	}
+}
+
 func (a *assembler) prune() {
-	if len(a.partials) < manyPartials {
+	now := time.Now()
+	if len(a.partials) < manyPartials || now.Sub(a.pruned) < partialLife/10 {
 		return
 	}
+	a.pruned = now
 	for from, p := range a.partials {
-		if time.Since(p.since) > partialLife {
-			delete(a.partials, from)
+		if now.Sub(p.since) > partialLife {
+			a.forget(from)
 		}
 	}
 }

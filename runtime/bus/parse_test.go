@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -165,6 +166,29 @@ func TestAssembler_forgetsWhatNeverBecameWhole(t *testing.T) {
 			t.Errorf("%d partials are kept", len(a.partials))
 		}
 	})
+}
+
+// TestAssembler_isBounded: parts whose others never come, from more senders than there are.
+func TestAssembler_isBounded(t *testing.T) {
+	for size, senders := range map[int]int{1: 3 * maxPartials, 4000: 3 * partialBytes / 4000} {
+		var a assembler
+		data := make([]byte, size)
+		for i := range senders {
+			a.add(strconv.Itoa(i), &item{kind: 'F', part: 1, parts: 2, data: data})
+			held := 0
+			if i%1000 == 0 {
+				for _, p := range a.partials {
+					held += len(p.data)
+				}
+			}
+			if len(a.partials) > maxPartials || held > partialBytes {
+				t.Fatalf("%d unfinished envelopes with %d bytes are kept", len(a.partials), held)
+			}
+		}
+		if a.add("new", &item{kind: 'F', part: 1, parts: 2, data: data}); a.add("new", &item{kind: 'F', part: 2, parts: 2, data: data}) == nil {
+			t.Errorf("nothing is put together any more after %d parts of %d bytes", senders, size)
+		}
+	}
 }
 
 // The hash is part of the wire: all builds that ever share a link must agree on it.

@@ -276,7 +276,7 @@ func (p *parser) keep(e *Envelope, key string) error {
 	}
 	var value bytes.Buffer
 	if err := json.Compact(&value, []byte(p.b[start:p.i])); err != nil {
-		return fmt.Errorf("key %q: bad value at byte %d", key, start)
+		return fmt.Errorf("key %.60q: bad value at byte %d", key, start)
 	}
 	e.extra = append(appendString(append(e.extra, ','), key), ':')
 	// DEL is the one control byte that JSON lets stand; it can only be inside a string.
