@@ -137,7 +137,7 @@ func (s *Service) TakeRequest(tenant string) error {
 	return nil
 }
 
-// Pace counts n commands that a client of the tenant has sent, and says how long to wait before reading on from that client.
+// Pace counts n commands, or what costs as much, that a client of the tenant has sent, and says how long to wait before reading on from that client.
 func (s *Service) Pace(tenant string, n int) time.Duration {
 	frames := max(minFrames, framesPerMessage*s.knownLimits(tenant).MessagesPerSecond)
 	return s.rates.frames.Reserve(tenant, limit.Rate{PerSecond: float64(frames), Burst: 2 * frames}, n)

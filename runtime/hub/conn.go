@@ -20,6 +20,10 @@ import (
 type Conn struct {
 	Owner any // the session; the hub never looks at it. Set it before the first Subscribe.
 
+	// Pace is called by the reader with 1 for each PaceBytes that the client has sent, and returns when it is to read on: frames that
+	// make no message, or a large one, cost as much as messages do. Nil for no limit. Set it before the first Read.
+	Pace func(n int)
+
 	hub     *Hub
 	ws      *websocket.Conn
 	nc      transport
@@ -40,6 +44,7 @@ type Conn struct {
 	draining bool
 
 	takesBinary, binary bool // the reader's: binary messages may come, and the last one was
+	weight              int  // the reader's: what Pace has not been told yet, in bytes
 
 	progress int64 // hub clock when the drainer last got something out
 	corked   bool
@@ -94,6 +99,40 @@ const (
 	lingerTime  = time.Second
 	lingerBytes = 1 << 20
 )
+
+// What Pace counts as one, and what control frames weigh in it: a ping costs an answer.
+const (
+	PaceBytes  = 4 << 10
+	pingWeight = 1 << 10
+	pongWeight = 64
+)
+
+// weigh is called by the reader alone.
+func (c *Conn) weigh(n int) {
+	if c.Pace == nil {
+		return
+	}
+	if c.weight += n; c.weight >= PaceBytes {
+		n = c.weight / PaceBytes
+		c.weight %= PaceBytes
+		c.Pace(n)
+	}
+}
+
+// ping answers a client's, on the reader.
+func (c *Conn) ping(data string) error {
+	c.weigh(pingWeight)
+	err := c.ws.WriteControl(websocket.PongMessage, []byte(data), time.Time{})
+	if errors.Is(err, websocket.ErrCloseSent) {
+		return nil
+	}
+	return err
+}
+
+func (c *Conn) pong(string) error {
+	c.weigh(pongWeight)
+	return nil
+}
 
 // messages holds the buffers of messages being read, so that an idle connection has none.
 var messages = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -175,6 +214,8 @@ func (c *Conn) ended(err error) error {
 	case ours != nil:
 		c.finish()
 		return ours
+	case errors.Is(err, websocket.ErrReadLimit) && !c.isClosing(): // a length beyond int64, for which gorilla closes nothing
+		return c.refuse(CloseTooLarge, err.Error())
 	case !c.isClosing():
 		c.kill()
 		return &CloseError{Code: closeAbnormal, Reason: err.Error(), Peer: true}

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +65,20 @@ func TestRead_refusesWithTheRightCode(t *testing.T) {
 		"too large": {func(ws *websocket.Conn) error {
 			return ws.WriteMessage(websocket.TextMessage, bytes.Repeat([]byte("x"), 2000))
 		}, 1009},
+		"too large in fragments": {func(ws *websocket.Conn) error {
+			half := append([]byte{0x01, 0x80 | 126, 600 >> 8, 600 & 0xff, 0, 0, 0, 0}, make([]byte, 600)...)
+			next := append([]byte{0x00}, half[1:]...)
+			_, err := ws.NetConn().Write(append(half, next[:8]...)) // what the second says of its length is enough
+			return err
+		}, 1009},
+		"2^62 bytes declared": {func(ws *websocket.Conn) error {
+			_, err := ws.NetConn().Write([]byte{0x81, 0x80 | 127, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+			return err
+		}, 1009},
+		"a length with its sign bit": {func(ws *websocket.Conn) error {
+			_, err := ws.NetConn().Write([]byte{0x81, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+			return err
+		}, 1009},
 		"reserved bit": {func(ws *websocket.Conn) error {
 			_, err := ws.NetConn().Write([]byte{0xC1, 0x80, 0, 0, 0, 0})
 			return err
@@ -97,6 +113,36 @@ func TestRead_checksUTF8OverFragments(t *testing.T) {
 	c.ws.NetConn().Write(mask(0x01, "echo \xe3\x81"))
 	c.ws.NetConn().Write(mask(0x80, "x"))
 	c.expectClose(1007)
+}
+
+// TestRead_weighsWhatMakesNoMessage: pings and fragments without end would never come to a session, so Pace hears of them before the
+// message that follows is there.
+func TestRead_weighsWhatMakesNoMessage(t *testing.T) {
+	masked := func(op byte, p string) []byte { return append([]byte{op, 0x80 | byte(len(p)), 0, 0, 0, 0}, p...) }
+	for name, tt := range map[string]struct {
+		first, flood, last []byte
+		times, weight      int
+	}{
+		"nothing":         {nil, nil, masked(0x81, "x"), 0, 0},
+		"pings":           {nil, masked(0x89, ""), masked(0x81, "x"), 40, 10},
+		"pongs":           {nil, masked(0x8A, ""), masked(0x81, "x"), 640, 10},
+		"empty fragments": {masked(0x01, ""), masked(0x00, ""), masked(0x80, "x"), 7000, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, conns := testServerWithoutReader(t, testHub(t, Options{}), UpgradeOptions{})
+			ws := dial(t, path)
+			go io.Copy(io.Discard, ws.NetConn())
+			conn, weight := <-conns, 0
+			conn.Pace = func(n int) { weight += n }
+			go ws.NetConn().Write(slices.Concat(tt.first, bytes.Repeat(tt.flood, tt.times), tt.last))
+			if p, err := conn.Read(); err != nil || string(p) != "x" {
+				t.Fatalf("%q, %v", p, err)
+			}
+			if weight < tt.weight || weight > tt.weight+3 {
+				t.Errorf("weighs %d, want %d", weight, tt.weight)
+			}
+		})
+	}
 }
 
 func TestUpgrade_refusesPlainHTTP(t *testing.T) {

@@ -56,6 +56,8 @@ func (h *Hub) Upgrade(w http.ResponseWriter, r *http.Request, o UpgradeOptions) 
 	}
 	c := hj.conn
 	ws.SetReadLimit(int64(o.MaxFrame))
+	ws.SetPingHandler(c.ping)
+	ws.SetPongHandler(c.pong)
 	c.ws, c.takesBinary = ws, o.Binary
 	if !h.remember(c) {
 		c.kill()
@@ -105,6 +107,7 @@ type line struct{ c *Conn }
 func (l *line) Read(p []byte) (int, error) {
 	n, err := l.c.nc.Read(p)
 	l.c.heard.Store(l.c.hub.clock.Load())
+	l.c.weigh(n)
 	return n, err
 }
 

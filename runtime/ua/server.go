@@ -128,7 +128,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, tenant string) {
 	}
 	c := &session{srv: s, conn: conn, id: s.nextID.Add(1), tenant: strings.Clone(tenant), remote: remote(r), since: time.Now()}
 	c.calm.L = &c.mu
-	conn.Owner = c
+	conn.Owner, conn.Pace = c, c.pace
 	conn.CloseAt(c.since.Add(s.opts.LoginDeadline), hub.CloseUnauthorized, "no login in time")
 	if !s.enter(c) {
 		conn.Close(hub.CloseRestart, "the server is stopping")

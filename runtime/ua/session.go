@@ -73,10 +73,10 @@ func (c *session) run() {
 	}
 }
 
-// pace waits before the next frame is read while the tenant's clients send more than is read of them: what comes meanwhile waits in
-// the sockets, and each connection has its turn.
-func (c *session) pace(commands int) {
-	wait := c.srv.svc.Pace(c.tenant, commands)
+// pace waits before more is read while the tenant's clients send more commands, or more of what counts as much, than is read of them: what
+// comes meanwhile waits in the sockets, and each connection has its turn. The reader alone calls it.
+func (c *session) pace(n int) {
+	wait := c.srv.svc.Pace(c.tenant, n)
 	if wait <= 0 {
 		return
 	}

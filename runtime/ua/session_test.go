@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsctl/kms/runtime/auth"
 	"github.com/kmsctl/kms/runtime/chat"
 	"github.com/kmsctl/kms/runtime/chatlog"
 	"github.com/kmsctl/kms/runtime/hub"
@@ -199,6 +200,47 @@ func TestSession_boundsSaysInFlight(t *testing.T) {
 	for i := range 100 {
 		(<-h.held)()
 		expect(t, c, fmt.Sprintf("said lobby %d", i))
+	}
+}
+
+// weighty is the service with commands that count twentyfold: of a tenant with few messages 200 are read at once, and 100 a second, which
+// is less than the slowest machine could.
+type weighty struct{ *chat.Service }
+
+func (w weighty) Pace(tenant string, n int) time.Duration { return w.Service.Pace(tenant, 20*n) }
+
+// TestSession_aFloodIsReadMoreSlowly: neither the commands alone are more than is read at once, nor the pings, of which four count as one.
+func TestSession_aFloodIsReadMoreSlowly(t *testing.T) {
+	w := uatest.StartWith(t, &words{}, ua.Options{}, func(svc *chat.Service) ua.Service { return weighty{svc} })
+	ctx := t.Context()
+	if err := w.Store.SetTenantLimits(ctx, uatest.Tenant, map[string]int{"messages_per_second": 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Store.CreateTenant(ctx, store.Tenant{ID: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Store.PutToken(ctx, store.Token{Tenant: "other", User: "eve", Hash: auth.Hash(uatest.Token("eve"))}); err != nil {
+		t.Fatal(err)
+	}
+	quiet := uatest.Dial(t, strings.TrimSuffix(w.URL, uatest.Tenant)+"other")
+	quiet.Send("login " + uatest.Token("eve"))
+	expect(t, quiet, "welcome")
+	c := login(t, w)
+	began := time.Now()
+	c.Ping(4 * 130)
+	for range 130 {
+		c.Send("ping")
+	}
+	quiet.Send("ping")
+	expect(t, quiet, "pong") // it has a pace of its own
+	for range 130 {
+		expect(t, c, "pong")
+	}
+	if took := time.Since(began); took < 400*time.Millisecond {
+		t.Errorf("it was read within %v", took)
+	}
+	if w.Server.Stats()["paced_total"] == 0 {
+		t.Error("nobody was paced")
 	}
 }
 

@@ -159,6 +159,14 @@ func (c *Client) Send(frames ...string) {
 	}
 }
 
+// Ping sends WebSocket pings.
+func (c *Client) Ping(n int) {
+	c.t.Helper()
+	for range n {
+		must(c.t, c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(Patience)))
+	}
+}
+
 // Next returns the next frame, or "close CODE" when the server closes.
 func (c *Client) Next() string {
 	c.t.Helper()
