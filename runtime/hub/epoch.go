@@ -12,7 +12,7 @@ func (r *room) checkLocked() {
 func (r *room) check() {
 	pause := firstPause
 	for {
-		head, err := r.h.readHead(r.ch.PK)
+		head, err := r.h.readHead(r.ch)
 		if err == nil {
 			r.mu.Lock()
 			r.checking = false

@@ -19,35 +19,34 @@ const (
 	fullPause   = 5 * time.Millisecond // until workers have made room in a queue
 )
 
-// read reads from the log, a few reads at a time over the whole hub.
-func (h *Hub) read(pk, after, upTo int64, limit int) ([]*envelope.Envelope, error) {
-	ctx, done, err := h.beginRead()
+// read reads from the log, a few reads at a time over the whole hub; tenants take turns.
+func (h *Hub) read(ch Channel, after, upTo int64, limit int) ([]*envelope.Envelope, error) {
+	ctx, done, err := h.beginRead(ch.Tenant)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	return h.o.Log.Read(ctx, pk, after, upTo, limit)
+	return h.o.Log.Read(ctx, ch.PK, after, upTo, limit)
 }
 
-func (h *Hub) readHead(pk int64) (Head, error) {
-	ctx, done, err := h.beginRead()
+func (h *Hub) readHead(ch Channel) (Head, error) {
+	ctx, done, err := h.beginRead(ch.Tenant)
 	if err != nil {
 		return Head{}, err
 	}
 	defer done()
-	return h.o.Log.Head(ctx, pk)
+	return h.o.Log.Head(ctx, ch.PK)
 }
 
-func (h *Hub) beginRead() (context.Context, func(), error) {
+func (h *Hub) beginRead(tenant string) (ctx context.Context, done func(), err error) {
 	ctx, cancel := context.WithTimeout(h.ctx, readTimeout)
-	select {
-	case h.reads <- struct{}{}:
-	case <-ctx.Done():
+	leave, err := h.reads.Enter(ctx, tenant)
+	if err != nil {
 		cancel()
-		return nil, nil, ctx.Err()
+		return nil, nil, err
 	}
 	h.stats.logReads.Add(1)
-	return ctx, func() { <-h.reads; cancel() }, nil
+	return ctx, func() { leave(); cancel() }, nil
 }
 
 // pause waits with jitter and doubles d up to maxPause. It reports false when the room or the hub has ended.
@@ -140,7 +139,7 @@ func (r *room) heal() {
 			}
 			continue
 		}
-		envs, err := r.h.read(r.ch.PK, after, upTo, readLimit)
+		envs, err := r.h.read(r.ch, after, upTo, readLimit)
 		if errors.Is(err, chatlog.ErrGone) {
 			r.giveUp()
 			return

@@ -8,12 +8,14 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/kmsctl/kms/runtime/envelope"
+	"github.com/kmsctl/kms/runtime/limit"
 )
 
 // Codec turns envelopes into what one protocol sends. It appends ready WebSocket frames (AppendText helps), is called from
@@ -132,7 +134,7 @@ type Hub struct {
 	upgrades atomic.Uint64 // connections that ever were
 	rush     rush          // the sweeper's
 
-	reads chan struct{} // bounds log reads in flight
+	reads *limit.Parking // log reads
 
 	pollerMu sync.Mutex
 	poller   *poller // nil before the first socket
@@ -148,13 +150,13 @@ type Hub struct {
 type roomKey struct{ tenant, channel string }
 
 // maxReads is how many log reads one hub has in flight: enough for a pooled reader, little enough to leave the log's
-// writer its share.
+// writer its share. Those that wait are bounded by the channels that connections are in.
 const maxReads = 4
 
 // New starts a hub: its workers and its sweeper run until Close.
 func New(o Options) *Hub {
 	o.setDefaults()
-	h := &Hub{o: o, rooms: make(map[roomKey]*room), reads: make(chan struct{}, maxReads)}
+	h := &Hub{o: o, rooms: make(map[roomKey]*room), reads: limit.NewParking(maxReads, math.MaxInt)}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.clock.Store(time.Now().UnixMilli())
 	h.work.init()

@@ -79,7 +79,7 @@ func (r *room) flightLocked(then func(*flight)) *flight {
 	}
 	f := &flight{done: make(chan struct{})}
 	run := func() {
-		f.head, f.err = r.h.readHead(r.ch.PK)
+		f.head, f.err = r.h.readHead(r.ch)
 		r.mu.Lock()
 		r.flight = nil
 		if f.err == nil && !r.closed {

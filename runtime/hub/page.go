@@ -57,7 +57,7 @@ func (r *room) page(ctx context.Context, pos int64) (*page, error) {
 
 // fill reads and encodes a page, and forgets it after its life, or at once when it could not be read.
 func (r *room) fill(key int64, p *page) {
-	p.envs, p.err = r.h.read(r.ch.PK, key*pageSeqs, p.upTo, pageSeqs)
+	p.envs, p.err = r.h.read(r.ch, key*pageSeqs, p.upTo, pageSeqs)
 	if p.err == nil {
 		p.encode(r.h.o.Codec)
 		time.AfterFunc(pageLife, func() { r.forgetPage(key, p) })

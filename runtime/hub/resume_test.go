@@ -556,3 +556,47 @@ func FuzzResume(f *testing.F) {
 		c.expectNothing()
 	})
 }
+
+// blockedLog is a log whose reads wait for a gate, and that notes whose they were in the order in which they began.
+type blockedLog struct {
+	*fakeLog
+	gate  chan struct{}
+	began chan int64 // channels' keys
+}
+
+func (l *blockedLog) Head(_ context.Context, pk int64) (Head, error) {
+	l.began <- pk
+	<-l.gate
+	return Head{PK: pk, Epoch: testEpoch}, nil
+}
+
+// TestSubscribe_tenantsTakeTurnsAtTheLog has one tenant's clients ask for many channels at once, and then another's for one.
+func TestSubscribe_tenantsTakeTurnsAtTheLog(t *testing.T) {
+	log := &blockedLog{newFakeLog(0), make(chan struct{}), make(chan int64, 100)}
+	h := testHub(t, Options{Log: log})
+	path, conns := testServer(t, h, UpgradeOptions{})
+	subscribe := func(tenant string, pk int64) {
+		c := connectTo(t, path, conns)
+		ch := Channel{PK: pk, Tenant: tenant, ID: fmt.Sprint("c", pk), Epoch: testEpoch}
+		go h.Subscribe(context.Background(), c.conn, "anna", ch, nil, func(Joined) []byte { return nil })
+		eventually(t, "it to ask", func() bool {
+			running, waiting := h.reads.Waiting()
+			return int64(running+waiting) == pk
+		})
+	}
+	const flood = 20
+	for pk := range int64(flood) {
+		subscribe("noisy", pk+1)
+	}
+	subscribe("quiet", flood+1)
+	close(log.gate)
+	place := 0
+	for n := 1; n <= flood+1; n++ {
+		if <-log.began == flood+1 {
+			place = n
+		}
+	}
+	if place > 3*maxReads { // those let in together begin in any order
+		t.Errorf("the quiet tenant's read was number %d", place)
+	}
+}
