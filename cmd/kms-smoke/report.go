@@ -18,6 +18,7 @@ type report struct {
 	AcrossVersionsMS float64 `json:"across_versions_ms,omitempty"` // median, from say on one version to message on the other
 	AcrossWorstMS    float64 `json:"across_versions_worst_ms,omitempty"`
 	SystemMessageMS  float64 `json:"system_message_ms,omitempty"` // from the API's call to the slower of both versions
+	LimitsMS         float64 `json:"limits_ms,omitempty"`         // until a tenant's new limits are in force, over WebSocket and API
 	DeployMS         float64 `json:"deploy_ms,omitempty"`
 	DeployBeyondMS   float64 `json:"deploy_beyond_start_ms,omitempty"` // without the build's own start
 	SwapMS           float64 `json:"swap_ms,omitempty"`

@@ -46,6 +46,7 @@ func (s *story) tell(ctx context.Context) error {
 		{"talking across versions", s.talk},
 		{"a forbidden word, a system message", s.forbid},
 		{"a member comes and goes", s.member},
+		{"limits change", s.limit},
 		{"deploying another build of 2.0 and rolling back, under open WebSockets", s.release},
 		{"kmsctl list", s.list},
 		{"retiring 1.0", s.retire},
