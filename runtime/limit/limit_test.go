@@ -113,6 +113,11 @@ func TestRates_refusesOverTheBurstAndSaysWhenToComeAgain(t *testing.T) {
 		if _, ok := r.Take("other", rate); !ok {
 			t.Fatal("another key was refused")
 		}
+		fast := Rate{PerSecond: 1e6, Burst: 1}
+		r.Take("fast", fast)
+		if after, ok := r.Take("fast", fast); ok || after < time.Millisecond {
+			t.Fatalf("Take = %v, %v; want a millisecond, which can be told", after, ok)
+		}
 		time.Sleep(after + time.Millisecond)
 		if _, ok := r.Take("u", rate); !ok {
 			t.Fatal("refused after the wait it asked for")

@@ -32,13 +32,13 @@ func NewRates[K comparable](max int) *Rates[K] {
 }
 
 // Take takes one token of key's bucket, which follows rate from now on. When there is none it takes nothing and says how long until
-// there is one.
+// there is one, a millisecond at least: clients are told in whole ones.
 func (r *Rates[K]) Take(key K, rate Rate) (after time.Duration, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := r.bucketLocked(key, rate)
 	if b.tokens < 1 {
-		return b.until(1), false
+		return max(b.until(1), time.Millisecond), false
 	}
 	b.tokens--
 	return 0, true
