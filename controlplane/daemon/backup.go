@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,12 +9,16 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/failpoint"
+	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -62,16 +67,79 @@ func (d *Daemon) Restore(ctx context.Context, path string) error {
 	ctx = context.WithoutCancel(ctx) // a caller that goes away must not leave the host half restored
 	ctx, cancel := context.WithTimeout(ctx, restoreWithin)
 	defer cancel()
-	running := d.localLink()
-	err := d.stopSets(ctx)
-	if err == nil {
-		err = d.restore(ctx, path)
-	}
-	err = errors.Join(err, d.prepareStore(ctx), d.keepLocalLink(ctx, running))
+	err := d.replaceStore(ctx, hostdb.Restore{Path: path, Link: d.localLink()})
 	d.settleSets(ctx)
 	if err != nil {
 		return controlplane.Errorf(controlplane.Failed, "cannot restore %q: %v; the sets are started again", path, err).
 			WithHint("kmsctl status shows what serves")
+	}
+	return nil
+}
+
+// replaceStore is written down first: what dies in it leaves the rest to the next control plane.
+func (d *Daemon) replaceStore(ctx context.Context, r hostdb.Restore) error {
+	if err := d.host.PutRestore(r); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.RestoreWritten)
+	err := d.stopSets(ctx)
+	if err == nil {
+		err = d.restore(ctx, r.Path)
+	}
+	return errors.Join(err, d.prepareStore(ctx), d.keepLocalLink(ctx, r.Link), d.host.DeleteRestore())
+}
+
+// finishRestore does again what an earlier control plane was killed in, before anything looks into the database: half restored, it must
+// not serve. A backup that is gone keeps us from starting on MySQL, where nothing else is whole; an SQLite store is as it was.
+func (d *Daemon) finishRestore(ctx context.Context) error {
+	r, err := d.host.Restore()
+	if err != nil || r == nil {
+		return err
+	}
+	d.log.Warn("a restore was not finished; it is done again", "file", r.Path)
+	ctx, cancel := context.WithTimeout(ctx, restoreWithin)
+	defer cancel()
+	sets, err := d.host.Sets()
+	if err == nil {
+		err = d.whole(r.Path)
+	}
+	if err == nil {
+		d.adoptInstances(ctx, sets)
+		err = d.replaceStore(ctx, *r)
+	}
+	switch {
+	case err == nil:
+		d.auditAside("restore", r.Path, "begun by a control plane that was killed", nil)
+		return nil
+	case d.Store().Dialect() == store.SQLite:
+		d.log.Error("a restore cannot be finished; the database is as it was", "file", r.Path, "error", err)
+		return d.host.DeleteRestore()
+	}
+	return controlplane.Errorf(controlplane.Failed, "cannot finish the restore of %q, which a control plane was killed in: %v", r.Path, err).
+		WithHint("put that backup, or another one, at %s and start again", r.Path)
+}
+
+// whole refuses a file that is no backup, before anybody is cut off for it.
+func (d *Daemon) whole(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if d.Store().Dialect() == store.SQLite {
+		return nil // which is looked at while it is copied
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	const lastLine = "-- Dump completed"
+	end := make([]byte, min(200, info.Size()))
+	if _, err := file.ReadAt(end, info.Size()-int64(len(end))); err != nil {
+		return err
+	}
+	if !bytes.Contains(end, []byte(lastLine)) {
+		return fmt.Errorf("it does not end with %q: it is cut off, or was made with --skip-comments", lastLine)
 	}
 	return nil
 }
@@ -118,6 +186,9 @@ func (d *Daemon) beginRestore(path string) error {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return controlplane.Errorf(controlplane.NotFound, "there is no file %q", path).WithHint("kmsctl backup FILE makes one")
 	}
+	if err := d.whole(path); err != nil {
+		return controlplane.Errorf(controlplane.Usage, "cannot restore %q: %v", path, err).WithHint("kmsctl backup FILE makes one that is whole")
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.restoring {
@@ -137,15 +208,15 @@ func (d *Daemon) restore(ctx context.Context, path string) error {
 			return err
 		}
 		defer dump.Close()
-		if err := d.mariadb(ctx, "mariadb", func(cmd *exec.Cmd) { cmd.Stdin = dump }); err != nil {
-			return err
-		}
-		return d.Store().NewEpochs(ctx)
+		err = d.mariadb(ctx, "mariadb", func(cmd *exec.Cmd) { cmd.Stdin = dump })
+		failpoint.Reach(failpoint.StoreReplaced)
+		return errors.Join(err, d.Store().NewEpochs(ctx)) // also when it stopped half-way: no place of before is one of this log
 	}
 	err := d.Store().Close()
 	if err == nil {
 		err = store.Restore(ctx, d.cfg.Store(), path)
 	}
+	failpoint.Reach(failpoint.StoreReplaced)
 	return errors.Join(err, d.openShared(ctx)) // in any case: a store that stays closed is lost until the next start
 }
 
@@ -182,6 +253,10 @@ func (d *Daemon) mariadb(ctx context.Context, program string, setUp func(*exec.C
 	var said strings.Builder
 	cmd.Stderr = &said
 	setUp(cmd)
+	// It must not go on alone, beside the next control plane. The signal comes when the thread ends that has started it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %v: %s", program, err, firstLine(strings.TrimSpace(said.String())))
 	}

@@ -199,6 +199,9 @@ func (d *Daemon) openStores(ctx context.Context) (err error) {
 	if err := d.openShared(ctx); err != nil {
 		return err
 	}
+	if err := d.finishRestore(ctx); err != nil {
+		return err
+	}
 	opening, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err = d.prepareStore(opening)

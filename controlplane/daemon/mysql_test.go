@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/config"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
@@ -42,6 +43,17 @@ func TestBackup_mysqlThereAndBack(t *testing.T) {
 		t.Errorf("backup: %v, %v", info, err)
 	}
 	before := h.epoch()
+	text, err := os.ReadFile(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := filepath.Join(h.dir, "cut.sql")
+	if err := os.WriteFile(cut, text[:len(text)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.client.Restore(ctx, cut); controlplane.AsError(err).Kind != controlplane.Usage || h.epoch() != before {
+		t.Errorf("a dump that is cut off: %v", err)
+	}
 	if err := h.client.Restore(ctx, backup); err != nil {
 		t.Fatal(err)
 	}

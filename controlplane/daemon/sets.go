@@ -271,6 +271,12 @@ func (d *Daemon) stopSoon(s *set) {
 
 // adoptSets takes over the sets that host.db knows, then decides what becomes of each.
 func (d *Daemon) adoptSets(ctx context.Context, known []hostdb.Set) {
+	d.adoptInstances(ctx, known)
+	d.endStrays()
+	d.settleSets(ctx)
+}
+
+func (d *Daemon) adoptInstances(ctx context.Context, known []hostdb.Set) {
 	var group errgroup.Group
 	group.SetLimit(16)
 	for _, h := range known {
@@ -286,8 +292,6 @@ func (d *Daemon) adoptSets(ctx context.Context, known []hostdb.Set) {
 		}
 	}
 	group.Wait()
-	d.endStrays()
-	d.settleSets(ctx)
 }
 
 // endStrays ends what an earlier control plane started and did not live to write down, and removes the sockets of such. All that is

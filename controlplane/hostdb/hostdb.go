@@ -19,6 +19,7 @@ import (
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/supervise"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 // schema is applied whole; the version guards against a database of a newer kmsctl.
@@ -147,6 +148,35 @@ func (d *DB) Identity() (id string, err error) {
 		return "", fmt.Errorf("cannot read the identity of this home: %v", err)
 	}
 	return id, nil
+}
+
+// Restore is a restore of the shared database that has begun and not ended. Link is that of the IRC server that ran, nil without one.
+type Restore struct {
+	Path string      `json:"path"`
+	Link *store.Link `json:"link,omitempty"`
+}
+
+// PutRestore writes what a restore intends.
+func (d *DB) PutRestore(r Restore) error { return d.put("facts", "name", "value", "restore", r) }
+
+// DeleteRestore forgets a restore that has ended.
+func (d *DB) DeleteRestore() error { return d.delete("facts", "name", "restore") }
+
+// Restore returns the one that has not ended, nil when there is none.
+func (d *DB) Restore() (*Restore, error) {
+	var text string
+	err := d.db.QueryRow("SELECT value FROM facts WHERE name = 'restore'").Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	var r Restore
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the restore under way: %v", err)
+	}
+	return &r, nil
 }
 
 // PutSet writes a set.

@@ -30,6 +30,7 @@ func TestDB_remembersAcrossOpens(t *testing.T) {
 	for _, err := range []error{
 		db.PutSet(Set{ID: "s1"}), db.PutSet(set), db.PutProcess("s1/ua", supervise.Record{PID: 7}),
 		db.PutRoute(Route{Version: "2.0", State: controlplane.Live, Stable: "s1"}), db.PutFlight(flight),
+		db.PutRestore(Restore{Path: "/backup"}),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -43,6 +44,15 @@ func TestDB_remembersAcrossOpens(t *testing.T) {
 	defer db.Close()
 	if sets, _ := db.Sets(); len(sets) != 1 || sets[0] != set {
 		t.Errorf("sets = %+v", sets)
+	}
+	if r, err := db.Restore(); err != nil || r == nil || r.Path != "/backup" {
+		t.Errorf("restore = %+v %v", r, err)
+	}
+	if err := db.DeleteRestore(); err != nil {
+		t.Error(err)
+	}
+	if r, err := db.Restore(); err != nil || r != nil {
+		t.Errorf("restore = %+v %v after its end", r, err)
 	}
 	if r, ok, err := db.Process("s1/ua"); !ok || err != nil || r.PID != 7 {
 		t.Errorf("process = %+v %v %v", r, ok, err)

@@ -21,13 +21,20 @@ const (
 	RingNotRebuilt  Fault = "an empty ring passes for the whole log"
 	LiveTooLate     Fault = "who has caught up misses the next batches"
 	ChangeNotStored Fault = "who comes late gets what was edited or deleted"
+	GameChangeLost  Fault = "the log keeps what the game's server has changed"
+	PurgeUnsaid     Fault = "resume begins where the log does and says nothing"
+	PurgeTooMuch    Fault = "a message that is to stay is removed with the old ones"
+	EpochsKept      Fault = "a restored channel goes on in its old epoch"
+	UnloggedTwice   Fault = "without history a message goes out twice"
+	UnloggedOrder   Fault = "without history a message waits for its turn and others do not"
 )
 
 // All is every fault there is.
 func All() []Fault {
 	return []Fault{
 		AckBeforeCommit, AckRolledBack, AckFailedRetry, NoDedup, NoOrder, NoGapCheck, NoHeal, LateLineTwice, NoHeadCheck,
-		ResumeOffByOne, RingNotRebuilt, LiveTooLate, ChangeNotStored,
+		ResumeOffByOne, RingNotRebuilt, LiveTooLate, ChangeNotStored, GameChangeLost, PurgeUnsaid, PurgeTooMuch, EpochsKept,
+		UnloggedTwice, UnloggedOrder,
 	}
 }
 

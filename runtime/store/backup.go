@@ -12,11 +12,16 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/kmsctl/kms/runtime/ledgerfault"
 )
 
 // NewEpochs changes the epochs of every channel and of the changes feed, so that nobody takes a log or feed that was set back
 // for the one they knew. A restore has to end with it; sets must be stopped.
 func (s *Store) NewEpochs(ctx context.Context) error {
+	if ledgerfault.Is(ledgerfault.EpochsKept) {
+		return nil
+	}
 	err := s.Write(ctx, func(tx *Tx) error {
 		// One new epoch for all channels: it only has to differ from any that the channel had.
 		if err := tx.exec(`UPDATE channels SET epoch = ?, moved_at = `+tx.dialect.NowMS(), newEpoch()); err != nil {
@@ -111,7 +116,10 @@ func restore(ctx context.Context, path, fromPath string) error {
 	if err := notInUse(ctx, path); err != nil {
 		return err
 	}
-	temp, err := copyToTemp(fromPath, filepath.Dir(path))
+	if err := removeCopies(path); err != nil {
+		return err
+	}
+	temp, err := copyToTemp(fromPath, path)
 	if err != nil {
 		return err
 	}
@@ -151,13 +159,22 @@ func notInUse(ctx context.Context, path string) error {
 	return nil
 }
 
-func copyToTemp(fromPath, dir string) (*os.File, error) {
+// removeCopies removes what restores of a store have left that were killed: with its locks held, there is no other.
+func removeCopies(path string) error {
+	copies, err := filepath.Glob(filepath.Join(filepath.Dir(path), copyPattern(path)))
+	return errors.Join(err, removeAll(copies...))
+}
+
+// copyPattern names the copy of a backup until it is the store.
+func copyPattern(path string) string { return "." + filepath.Base(path) + ".restore-*" }
+
+func copyToTemp(fromPath, path string) (*os.File, error) {
 	from, err := os.Open(fromPath)
 	if err != nil {
 		return nil, err
 	}
 	defer from.Close()
-	temp, err := os.CreateTemp(dir, ".kms-restore-*") // 0600
+	temp, err := os.CreateTemp(filepath.Dir(path), copyPattern(path)) // 0600
 	if err != nil {
 		return nil, err
 	}
