@@ -107,6 +107,18 @@ type gameServer struct {
 	key     string
 }
 
+// apiError is an answer other than a success.
+type apiError struct {
+	what   string
+	status int
+	text   []byte
+	Code   string `json:"code"`
+}
+
+func (e *apiError) Error() string {
+	return fmt.Sprintf("%s answers %d: %.300s", e.what, e.status, e.text)
+}
+
 // call makes one request that has to succeed, and reads the answer into v unless that is nil.
 func (g *gameServer) call(ctx context.Context, method, path string, body, v any) error {
 	status, text, err := g.front.do(ctx, method, "/api/"+g.version+"/"+g.tenant+"/"+path, g.key, body)
@@ -114,7 +126,9 @@ func (g *gameServer) call(ctx context.Context, method, path string, body, v any)
 		return fmt.Errorf("cannot call the API: %v", err)
 	}
 	if status/100 != 2 {
-		return fmt.Errorf("%s %s answers %d: %.300s", method, path, status, text)
+		e := &apiError{what: method + " " + path, status: status, text: text}
+		_ = json.Unmarshal(text, e) // what is not of the API has no code
+		return e
 	}
 	if v == nil {
 		return nil

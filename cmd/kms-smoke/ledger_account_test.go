@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
 
 	"github.com/kmsctl/kms/runtime/chatlog"
+	"github.com/kmsctl/kms/runtime/envelope"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -19,6 +21,7 @@ type logRow struct {
 	id, user, text string
 	kind, target   string
 	at             time.Time
+	removed        bool // it is no longer in the log, as the test has seen to; the text is what it was shortly before
 }
 
 // toldIn1: edits and deletions are not, and of what was deleted nobody knows whether it came before.
@@ -52,7 +55,9 @@ func readChannel(ctx context.Context, st *store.Store, channel string) ([]logRow
 			return nil, err
 		}
 		for _, e := range page.Messages {
-			rows = append(rows, logRow{channel, e.Epoch, e.Seq, e.ID, e.User, e.Text, e.Kind, e.Target, time.UnixMilli(e.At)})
+			rows = append(rows, logRow{
+				channel: channel, epoch: e.Epoch, seq: e.Seq, id: e.ID, user: e.User, text: e.Text, kind: e.Kind, target: e.Target, at: time.UnixMilli(e.At),
+			})
 			after = e.Seq
 		}
 		if !page.More {
@@ -69,21 +74,13 @@ type account struct {
 	byText map[string]logRow
 	sends  map[string]*sending        // by id, but for those of 1.0
 	texts  map[string]map[string]bool // what may be received of a message, by id
+	said   map[string]*sending        // by text
 }
 
 // settleAccounts finds what was broken. Everybody has left, so the book is nobody else's any more.
 func settleAccounts(b *book, log map[string][]logRow, places []*place) *account {
-	a := &account{book: b, log: log, byID: map[string]logRow{}, byText: map[string]logRow{}, sends: map[string]*sending{}, texts: map[string]map[string]bool{}}
-	for _, s := range b.sent {
-		if s.version != "1.0" {
-			a.sends[s.id] = s
-			a.mayRead(s.id, s.text)
-		}
-		if s.target != "" {
-			a.mayRead(s.target, s.text)
-			a.mayRead(s.id, "")
-		}
-	}
+	a := &account{book: b, log: b.whole(log), byID: map[string]logRow{}, byText: map[string]logRow{}}
+	a.index()
 	for _, channel := range sortedKeys(log) {
 		a.channel(channel)
 	}
@@ -95,13 +92,31 @@ func settleAccounts(b *book, log map[string][]logRow, places []*place) *account 
 		a.place(p)
 	}
 	for _, s := range b.stretchs {
-		if s.version == "1.0" {
+		switch {
+		case s.channel == unlogged:
+			a.shouts(s)
+		case s.version == "1.0":
 			a.stretch(s)
 		}
 	}
 	a.closes()
-	slices.SortStableFunc(b.wrong, func(x, y violation) int { return x.at.Compare(y.at) })
 	return a
+}
+
+// index is what was sent, to be found by what is known of it elsewhere.
+func (a *account) index() {
+	a.sends, a.said, a.texts = map[string]*sending{}, map[string]*sending{}, map[string]map[string]bool{}
+	for _, s := range a.sent {
+		a.said[s.text] = s
+		a.mayRead(s.id, s.text)
+		if s.version != "1.0" {
+			a.sends[s.id] = s
+		}
+		if s.target != "" {
+			a.mayRead(s.target, s.text)
+			a.mayRead(s.id, "")
+		}
+	}
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -155,15 +170,18 @@ func (a *account) changes(channel string) {
 		}
 	}
 	for _, row := range a.log[channel] {
+		if row.removed {
+			continue
+		}
 		want, v := "", violation{at: row.at, channel: channel, seq: row.seq, id: row.id}
 		change, changed := last[row.id]
 		switch {
-		case changed && a.sends[change.id] == nil:
+		case changed && a.change(change) == nil:
 			v.what = "the log has a change of it that nobody sent"
 			a.wrong = append(a.wrong, v)
 			continue
 		case changed:
-			want = a.sends[change.id].text // a deletion has none
+			want = a.change(change).text // a deletion has none
 		case row.target != "" && last[row.target].id != row.id:
 		default:
 			continue
@@ -175,9 +193,22 @@ func (a *account) changes(channel string) {
 	}
 }
 
+// change finds who sent one that is in the log. The game's server learns the id of a deletion from the answer, which may be lost.
+func (a *account) change(row logRow) *sending {
+	if s := a.sends[row.id]; s != nil {
+		return s
+	}
+	for _, s := range a.sent {
+		if s.version == "api" && s.kind == "del" && row.kind == envelope.Delete && s.target == row.target {
+			return s
+		}
+	}
+	return nil
+}
+
 // rowOf finds what became of a message: by its id, which 1.0 does not know before the answer.
 func (a *account) rowOf(s *sending) (logRow, bool) {
-	if s.version == "1.0" {
+	if s.version == "1.0" && s.id == "" {
 		row, ok := a.byText[s.text]
 		return row, ok
 	}
@@ -190,6 +221,10 @@ func (a *account) answer(s *sending) {
 	row, logged := a.rowOf(s)
 	v := violation{at: s.acked, who: s.who, channel: s.channel, seq: row.seq, id: s.id}
 	switch {
+	case s.channel == unlogged && logged:
+		v.what = "in the log of a channel that has none"
+	case s.channel == unlogged:
+		return
 	case s.acked.IsZero() && s.tries == 1 && s.refused != "" && s.refused != "busy" && s.refused != "unavailable" && logged:
 		v.at, v.what = row.at, "refused with "+s.refused+", and in the log"
 	case s.acked.IsZero():
@@ -198,7 +233,7 @@ func (a *account) answer(s *sending) {
 		v.what = "acknowledged and not in the log"
 	case row.id != s.id || row.user != s.user || row.channel != s.channel:
 		v.what = fmt.Sprintf("acknowledged as %s of %q in %s, in the log as %s of %q in %s", s.id, s.user, s.channel, row.id, row.user, row.channel)
-	case s.version != "1.0" && (row.seq != s.seq || row.epoch != s.epoch):
+	case s.version != "1.0" && (row.seq != s.seq || row.epoch != s.epoch && !a.cameBack(s)):
 		v.what = fmt.Sprintf("acknowledged at %s %d, in the log at %s %d", s.epoch, s.seq, row.epoch, row.seq)
 	default:
 		return
@@ -230,7 +265,7 @@ func (a *account) order() {
 	}
 }
 
-// place: what a client of 2.0 processed is the log from where it began to its head.
+// place: what a client of 2.0 processed is the log from where it began to its head, or to what it was told is gone.
 func (a *account) place(p *place) {
 	rows := a.log[p.channel]
 	rows = rows[min(int(p.base), len(rows)):]
@@ -240,6 +275,9 @@ func (a *account) place(p *place) {
 				what: fmt.Sprintf("received %d %s %q in the place of %d", got.seq, got.id, got.text, p.base+int64(i)+1)})
 			return
 		}
+	}
+	if p.cut { // what it shows of the past may have a hole, and so may what was done to it
+		return
 	}
 	if len(p.got) < len(rows) {
 		a.wrong = append(a.wrong, violation{at: rows[len(p.got)].at, who: p.who, channel: p.channel, seq: p.base + int64(len(p.got)) + 1,
@@ -262,7 +300,7 @@ func (a *account) view(p *place) {
 		}
 	}
 	for id, text := range shown {
-		if row := a.byID[id]; row.text != text {
+		if row := a.byID[id]; row.text != text && !row.removed {
 			a.wrong = append(a.wrong, violation{at: row.at, who: p.who, channel: p.channel, seq: row.seq, id: id,
 				what: fmt.Sprintf("shows %q in the end, the log has %q", text, row.text)})
 			return
@@ -333,7 +371,7 @@ func (a *account) closes() {
 func (a *account) excluded(c closing) string {
 	switch c.code {
 	case websocket.CloseServiceRestart:
-		if !a.suffered(c.at, time.Hour, "deploy "+c.version, "rollback "+c.version) {
+		if !a.suffered(c.at, time.Hour, "deploy "+c.version, "rollback "+c.version, "restore store") && !a.tookTheRest(c) {
 			return "nothing was released"
 		}
 	case websocket.CloseTryAgainLater:
@@ -348,6 +386,11 @@ func (a *account) excluded(c closing) string {
 		return "no such end was due"
 	}
 	return ""
+}
+
+// tookTheRest: a purge may remove what a process has not sent yet, and then says so.
+func (a *account) tookTheRest(c closing) bool {
+	return strings.Contains(c.text, "no longer in the log") && len(a.removed) > 0
 }
 
 // suffered reports whether one of the outages was under way at a time or not long before.

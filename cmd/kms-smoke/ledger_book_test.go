@@ -11,12 +11,16 @@ import (
 type book struct {
 	began time.Time
 
-	mu       sync.Mutex
-	sent     []*sending
-	stretchs []*stretch
-	closings []closing
-	outages  []*outage
-	wrong    []violation
+	mu          sync.Mutex
+	sent        []*sending
+	stretchs    []*stretch
+	closings    []closing
+	outages     []*outage
+	removed     map[string][]logRow // from the beginning of a channel's log, without a hole
+	truncations []truncation
+	backup      time.Time    // when it began
+	restored    *restoration // nil: never
+	wrong       []violation
 }
 
 // sending is one message of a client or of the game server, from its first try to its answer.
@@ -24,7 +28,7 @@ type sending struct {
 	who, version, user string
 	channel, text      string
 	kind, target       string // of an edit or a deletion: what it is called in 2.0, and the id of what it is about
-	id                 string // 1.0: the server makes it and tells it with `said`
+	id                 string // 1.0, and deletions by the game's server: made by the server and told in the answer
 	line, order        int    // connection of the first try, and its place among the sends there
 	at                 time.Time
 	tries              int
@@ -79,7 +83,7 @@ type violation struct {
 	id      string
 }
 
-func newBook() *book { return &book{began: time.Now()} }
+func newBook() *book { return &book{began: time.Now(), removed: map[string][]logRow{}} }
 
 func (b *book) note(change func()) {
 	b.mu.Lock()

@@ -24,6 +24,9 @@ type chaos struct {
 	mysql *mariadb // nil: the store is SQLite
 	other map[string]string
 
+	sleeper   *keeper       // is away but for a moment after each purge
+	agedAfter time.Duration // what is younger is not removed
+
 	work sync.WaitGroup // what lasts
 
 	mu   sync.Mutex
@@ -49,6 +52,14 @@ func (c *chaos) do(ctx context.Context, s step) {
 	switch {
 	case s.what == "deploy" || s.what == "rollback":
 		aside(func() error { return c.release(ctx, s) })
+	case s.what == "purge" && c.agedAfter == 0: // what comes next has to find it done
+		over(c.purge(ctx, s.victim))
+	case s.what == "purge":
+		aside(func() error { return c.purge(ctx, s.victim) })
+	case s.what == "backup":
+		over(c.backup(ctx))
+	case s.what == "restore":
+		over(c.restore(ctx))
 	case s.victim == "control" && s.what == "kill":
 		over(c.killControl(ctx, s.lasts))
 	case s.victim == "store" && c.mysql != nil:

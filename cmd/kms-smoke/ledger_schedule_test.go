@@ -10,8 +10,8 @@ import (
 // step is one thing that is done to a running KMS: after a pause, for a while. The schedule of a seed is always the same.
 type step struct {
 	pause  time.Duration
-	what   string // kill, freeze, hang (frozen for so long that the control plane kills it), hold, reload, deploy, rollback
-	victim string // "2.0 ua", "irc", "nginx", "worker", "control", "store", or a version
+	what   string // kill, freeze, hang (frozen for so long that the control plane kills it), hold, reload, purge, backup, restore, deploy, rollback
+	victim string // "2.0 ua", "irc", "nginx", "worker", "control", "store", a channel, or a version
 	lasts  time.Duration
 }
 
@@ -27,7 +27,7 @@ func deck(mysql bool) []string {
 	all := []string{
 		"kill 1.0 ua", "kill 2.0 ua", "kill 1.0 api", "kill 2.0 api", "kill irc", "kill nginx", "kill worker", "kill control",
 		"freeze 1.0 ua", "freeze 2.0 ua", "freeze 1.0 api", "freeze irc", "freeze nginx", "freeze worker", "freeze control", "hang 2.0 ua",
-		"reload nginx", "deploy 1.0", "deploy 2.0", "rollback 2.0", "deploy 2.0",
+		"reload nginx", "purge plaza", "deploy 1.0", "deploy 2.0", "rollback 2.0", "deploy 2.0",
 	}
 	if mysql {
 		return append(all, "kill store", "freeze store", "stop store")

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -21,6 +23,7 @@ import (
 // released at random from a seed, and holds what they wrote down against the log. SEED chooses another schedule than the fixed
 // one; LONG=1 runs 30 minutes, over several seeds.
 func TestLedger_nothingIsLost(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"sqlite", "mysql"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -70,13 +73,18 @@ type ledgerOptions struct {
 	steps  []step
 	builds string
 	faulty bool // violations are expected
+	calm   bool // nothing is frozen: what was answered never comes again
+
+	afterwards func(*testing.T, context.Context, *ledgerRun, map[string][]logRow) // nil: nothing more
 }
 
 // ledgerRun is a KMS with its users.
 type ledgerRun struct {
 	*story
 	*book
-	chaos   *chaos
+	chaos     *chaos
+	failpoint string // file that names where the control plane is to die
+
 	talkers map[string]talker
 	keepers []*keeper
 	posts   []*gameServer
@@ -103,29 +111,43 @@ func runLedger(t *testing.T, o ledgerOptions) []violation {
 
 	log, err := readLog(ctx, run.storeURL(), ledgerChannels)
 	must(t, err)
+	run.sum(t, log, quiet)
+	wrong := run.judge(t, o, log)
+	if o.afterwards != nil {
+		o.afterwards(t, ctx, run, log)
+	}
+	return wrong
+}
+
+// judge holds what everybody wrote down against the log.
+func (r *ledgerRun) judge(t *testing.T, o ledgerOptions, log map[string][]logRow) []violation {
 	var places []*place
-	for _, k := range run.keepers {
+	for _, k := range r.keepers {
 		places = append(places, k.processed()...)
 	}
-	a := settleAccounts(run.book, log, places)
-	run.sum(t, log, quiet)
+	settle := settleAccounts
+	if r.restored != nil {
+		settle = settleRestore
+	}
+	a := settle(r.book, log, places)
+	slices.SortStableFunc(a.wrong, func(x, y violation) int { return x.at.Compare(y.at) })
 	if len(a.wrong) > 0 && !o.faulty {
 		t.Errorf("seed %d: %d violations; the first ones:", o.seed, len(a.wrong))
 		for _, v := range a.wrong[:min(len(a.wrong), 4)] {
 			t.Error(a.tell(v))
 		}
-		run.keepLogs(t)
+		r.keepLogs(t)
 	}
 	return a.wrong
 }
 
 // The channels of a run and who is in them, by the number of the user.
-var ledgerChannels = []string{"lobby", "plaza", "guild-1", "guild-2", "direct-1"}
+var ledgerChannels = []string{"lobby", "plaza", "guild-1", "guild-2", "direct-1", unlogged}
 
 func channelsOf(i int) []string {
 	in := []string{"lobby"}
-	for n, channel := range []string{"plaza", "guild-1", "guild-2"} {
-		if i%(n+2) == 0 {
+	for n, channel := range []string{unlogged, "plaza", "guild-1", "guild-2"} {
+		if i%(n+1) == 0 {
 			in = append(in, channel)
 		}
 	}
@@ -142,14 +164,15 @@ const (
 
 func newLedgerRun(t *testing.T, ctx context.Context, o ledgerOptions) *ledgerRun {
 	t.Helper()
-	opts := options{ircd: "inspircd", builds: o.builds}
+	failpoint := filepath.Join(t.TempDir(), "failpoint")
+	opts := options{ircd: "inspircd", builds: o.builds, env: []string{"KMS_PURGE_EVERY=1s", "KMS_FAILPOINT=" + failpoint}}
 	var db *mariadb
 	if o.store == "mysql" {
 		db = startMariaDB(t)
 		opts.store = db.url
 	}
 	run := &ledgerRun{
-		story: &story{rig: testRig(t, opts), out: &report{}, progress: testLog{t}}, book: newBook(),
+		story: &story{rig: testRig(t, opts), out: &report{}, progress: testLog{t}}, book: newBook(), failpoint: failpoint,
 		talkers: map[string]talker{}, rand: rand.New(rand.NewPCG(o.seed, 1)),
 	}
 	must(t, run.start(ctx, "up"))
@@ -168,12 +191,19 @@ func newLedgerRun(t *testing.T, ctx context.Context, o ledgerOptions) *ledgerRun
 		must(t, run.chaos.release(ctx, step{what: "deploy", victim: "2.0"})) // something to roll back to
 	}
 	must(t, run.cast(ctx))
+	run.chaos.sleeper = run.keepers[1] // another device of user 0
+	if !o.calm {
+		run.chaos.agedAfter = agedAfter
+	}
 	return run
 }
 
 // cast makes the tenant with its channels, users and members, and has everybody connect.
 func (r *ledgerRun) cast(ctx context.Context) error {
 	if _, err := r.must(ctx, nil, "tenant", "add", tenant); err != nil {
+		return err
+	}
+	if _, err := r.must(ctx, nil, "tenant", "set", tenant, "--keep", keepFor.String()); err != nil {
 		return err
 	}
 	var key struct {
@@ -185,11 +215,15 @@ func (r *ledgerRun) cast(ctx context.Context) error {
 	r.game = &gameServer{front: r.front, version: "2.0", tenant: tenant, key: key.Secret}
 	r.posts = []*gameServer{r.game, {front: r.bare, version: "1.0", tenant: tenant, key: key.Secret}}
 	for _, channel := range ledgerChannels {
-		kind, _, _ := strings.Cut(channel, "-")
-		if kind == "lobby" || kind == "plaza" {
+		kind, _, narrow := strings.Cut(channel, "-")
+		if !narrow {
 			kind = "world"
 		}
-		if err := r.game.call(ctx, "PUT", "channels/"+channel, map[string]any{"kind": kind}, nil); err != nil {
+		made := map[string]any{"kind": kind}
+		if channel == unlogged {
+			made["history"] = "none"
+		}
+		if err := r.game.call(ctx, "PUT", "channels/"+channel, made, nil); err != nil {
 			return err
 		}
 	}
@@ -267,24 +301,52 @@ func (r *ledgerRun) live(ctx context.Context, o ledgerOptions, steps []step) {
 		draw := rand.New(rand.NewPCG(o.seed, uint64(70+i)))
 		work.Go(func() { r.comeAndGo(talking, fmt.Sprintf("user-%d", n), draw) })
 	}
+	for r.chaos.sleeper.at("plaza") == math.MaxInt64 && pause(ctx, 20*time.Millisecond) {
+	}
+	r.chaos.sleeper.sleep()
 	r.chaos.run(ctx, steps)
+	r.chaos.sleeper.wake()
 	r.chaos.do(ctx, step{what: "kill", victim: "irc"}) // no later line tells that the last ones were lost
 	pause(ctx, 500*time.Millisecond)
 	silence()
 	work.Wait()
 }
 
-// post is a game server that sends system messages, each under one id until it is answered.
+// post is a game server that sends system messages, each under one id until it is answered, and changes what was said.
 func (r *ledgerRun) post(ctx context.Context, g *gameServer, draw *rand.Rand) {
 	for n := 0; pause(ctx, between(draw, 200*time.Millisecond, 600*time.Millisecond)); n++ {
 		s := r.begin(&sending{
 			who: "api " + g.version, version: "api", channel: ledgerChannels[draw.IntN(len(ledgerChannels))],
 			text: fmt.Sprintf("お知らせ %s %d", g.version, n), id: ulid.Make().String(),
 		})
+		r.changeAny(draw, s)
 		for r.postOnce(context.WithoutCancel(ctx), g, s) != nil && pause(ctx, 200*time.Millisecond) {
 			r.note(func() { s.tries++ })
 		}
 	}
+}
+
+// changeAny makes every fourth message an edit, and every twelfth a deletion, of what somebody said lately.
+func (r *ledgerRun) changeAny(draw *rand.Rand, s *sending) {
+	n := draw.IntN(12)
+	if n > 3 || s.channel == unlogged {
+		return
+	}
+	r.note(func() {
+		var said []*sending
+		for _, other := range slices.Backward(r.sent) {
+			if other.channel == s.channel && other.kind == "" && !other.acked.IsZero() && len(said) < 20 {
+				said = append(said, other)
+			}
+		}
+		if len(said) == 0 {
+			return
+		}
+		s.kind, s.target = "edit", said[draw.IntN(len(said))].id
+		if n == 0 {
+			s.kind, s.text, s.id = "del", "", ""
+		}
+	})
 }
 
 func (r *ledgerRun) postOnce(ctx context.Context, g *gameServer, s *sending) error {
@@ -293,9 +355,23 @@ func (r *ledgerRun) postOnce(ctx context.Context, g *gameServer, s *sending) err
 		Epoch string `json:"epoch"`
 		Seq   int64  `json:"seq"`
 	}
-	err := g.call(ctx, http.MethodPost, "channels/"+s.channel+"/messages", map[string]any{"text": s.text, "id": s.id}, &posted)
-	if err == nil {
-		r.note(func() { s.acked, s.epoch, s.seq = time.Now(), posted.Epoch, posted.Seq })
+	path, body := "channels/"+s.channel+"/messages", map[string]any{"text": s.text, "id": s.id}
+	var err error
+	switch s.kind {
+	case "":
+		err = g.call(ctx, http.MethodPost, path, body, &posted)
+	case "edit":
+		err = g.call(ctx, http.MethodPatch, path+"/"+s.target, body, &posted)
+	case "del":
+		err = g.call(ctx, http.MethodDelete, path+"/"+s.target, nil, &posted)
+	}
+	var refused *apiError
+	switch {
+	case err == nil:
+		r.note(func() { s.id, s.acked, s.epoch, s.seq = posted.ID, time.Now(), posted.Epoch, posted.Seq })
+	case errors.As(err, &refused) && refused.Code == "no_such_message":
+		r.note(func() { s.refused = refused.Code })
+		return nil
 	}
 	return err
 }
@@ -358,7 +434,7 @@ func (r *ledgerRun) late(ctx context.Context) []string {
 		return []string{err.Error()}
 	}
 	heads := map[string]ledgerHead{}
-	for channel, rows := range log {
+	for channel, rows := range r.whole(log) {
 		head := ledgerHead{seq: int64(len(rows))}
 		for _, row := range rows {
 			if row.toldIn1() {
@@ -376,7 +452,7 @@ func (r *ledgerRun) late(ctx context.Context) []string {
 	return late
 }
 
-func (r *ledgerRun) storeURL() string {
+func (r *rig) storeURL() string {
 	if r.store != "" {
 		return r.store
 	}
@@ -416,8 +492,9 @@ func (r *ledgerRun) sum(t *testing.T, log map[string][]logRow, quiet time.Durati
 			undone++
 		}
 	}
-	t.Logf("%d sent, %d acknowledged, %d sent again, %d in the log, %d received, %d connections lost, %d of %d steps with a note, quiet after %s",
-		len(r.sent), acked, retried, rows, got, len(r.closings), undone, len(r.outages), quiet.Round(time.Millisecond))
+	t.Logf("%d sent, %d acknowledged, %d sent again, %d in the log, %d received, %d connections lost, %d times truncated, "+
+		"%d of %d steps with a note, quiet after %s",
+		len(r.sent), acked, retried, rows, got, len(r.closings), len(r.truncations), undone, len(r.outages), quiet.Round(time.Millisecond))
 	for _, o := range r.outages {
 		t.Logf("%s to %s: %s %.200s", r.since(o.began), r.since(o.ended), o.step, o.note)
 	}

@@ -222,7 +222,7 @@ func (c *speaker) quiet(heads map[string]ledgerHead) bool {
 		if s == nil {
 			return false
 		}
-		if s.began.Before(head.at) && !slices.ContainsFunc(s.got, func(a arrival) bool { return a.id == head.id }) {
+		if channel != unlogged && s.began.Before(head.at) && !slices.ContainsFunc(s.got, func(a arrival) bool { return a.id == head.id }) {
 			return false
 		}
 	}

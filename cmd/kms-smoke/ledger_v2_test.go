@@ -25,9 +25,11 @@ type keeper struct {
 	comes    bool // its memberships come and go
 
 	mu      sync.Mutex
+	asleep  chan struct{} // closed when it wakes; nil while it is awake
 	lines   int
 	current *line2            // where it sends; nil while there is none
 	places  map[string]*place // by channel
+	past    []*place          // those whose rest it was told is gone
 	waiting []*sending        // unanswered, oldest first
 	sent    int
 	own     map[string][]string // ids of what it said and got acknowledged, by channel
@@ -38,6 +40,7 @@ type place struct {
 	who, channel string
 	position
 	base int64 // where the first subscription began
+	cut  bool  // it was told that what comes next is gone
 	got  []arrival
 }
 
@@ -74,6 +77,7 @@ func (c *keeper) close() {
 // connect opens a connection that becomes the current one, however often it takes.
 func (c *keeper) connect() {
 	for n := 0; c.ctx.Err() == nil; n++ {
+		c.rested()
 		ws, err := c.dial(c.ctx)
 		if err == nil && c.serve(ws) {
 			return // whoever ended it has seen to the next
@@ -172,9 +176,10 @@ func (c *keeper) take(l *line2, ops []op2) {
 		case "msg", "sys", "edit", "del":
 			c.arrived(l, o)
 		case "ack":
+			c.book.acknowledgedAs(c.name, o)
 			c.answered(o.ID, func(s *sending) {
 				s.acked, s.epoch, s.seq = time.Now(), o.Epoch, o.Seq
-				if s.kind == "" {
+				if s.kind == "" && o.Seq > 0 {
 					c.own[s.channel] = append(c.own[s.channel], s.id)
 				}
 			})
@@ -197,11 +202,10 @@ func (c *keeper) subbed(l *line2, o op2) {
 		base = at.Seq
 		if !o.Resumed || o.Truncated != nil || o.Epoch != at.Epoch {
 			base = o.Seq
-			c.book.broken(violation{who: c.name, channel: o.Ch, seq: at.Seq + 1, what: fmt.Sprintf(
-				"line %d is not resumed at %s %d, the channel is at %s %d; nothing was removed from the log", l.n, at.Epoch, at.Seq, o.Epoch, o.Seq)})
+			c.truncated(l, at, o)
 		}
 	}
-	if c.places[o.Ch] == nil {
+	if c.places[o.Ch] == nil && o.Ch != unlogged {
 		c.places[o.Ch] = &place{who: c.name, channel: o.Ch, position: position{o.Epoch, base}, base: base}
 	}
 	c.book.leave(l.subs[o.Ch])
@@ -211,6 +215,19 @@ func (c *keeper) subbed(l *line2, o op2) {
 		c.sendAgain(o.Ch)
 	}
 	c.settle(l)
+}
+
+// truncated begins anew in a channel.
+func (c *keeper) truncated(l *line2, at position, o op2) {
+	if !c.book.truncated(c.name, at, o) {
+		c.book.broken(violation{who: c.name, channel: o.Ch, seq: at.Seq + 1, what: fmt.Sprintf(
+			"line %d is not resumed at %s %d, the channel is at %s %d, kept is %v; nothing after that was removed from the log",
+			l.n, at.Epoch, at.Seq, o.Epoch, o.Seq, o.Truncated)})
+	}
+	p := c.places[o.Ch]
+	p.cut = true
+	c.past = append(c.past, p)
+	delete(c.places, o.Ch)
 }
 
 // settle makes a connection the current one once all its subs are answered, and leaves the one before.
@@ -248,11 +265,17 @@ func (c *keeper) sendAgain(channel string) {
 	}
 }
 
-// arrived holds each connection to seqs without a hole, since nothing in a ledger run is hidden from anybody.
+// arrived holds each connection to seqs without a hole, since nothing in a ledger run is hidden from anybody. Without history there
+// are none.
 func (c *keeper) arrived(l *line2, o op2) {
 	s := l.subs[o.Ch]
 	if s == nil {
 		c.book.broken(violation{who: c.name, channel: o.Ch, seq: o.Seq, id: o.ID, what: "a message of a channel that is not subscribed"})
+		return
+	}
+	a := arrival{seq: o.Seq, id: o.ID, text: o.Text, target: o.Target, at: time.Now()}
+	if o.Ch == unlogged {
+		c.book.note(func() { s.got = append(s.got, a) })
 		return
 	}
 	last := s.base
@@ -263,7 +286,6 @@ func (c *keeper) arrived(l *line2, o op2) {
 		c.book.broken(violation{who: c.name, channel: o.Ch, seq: min(o.Seq, last+1), id: o.ID,
 			what: fmt.Sprintf("on line %d, %d came after %d", l.n, o.Seq, last)})
 	}
-	a := arrival{seq: o.Seq, id: o.ID, text: o.Text, target: o.Target, at: time.Now()}
 	if o.Op == "edit" || o.Op == "del" {
 		a.kind = o.Op
 	}
@@ -383,7 +405,7 @@ func (c *keeper) quiet(heads map[string]ledgerHead) bool {
 		return false
 	}
 	for _, channel := range c.channels {
-		if c.current.subs[channel] == nil || c.places[channel].Seq != heads[channel].seq {
+		if c.current.subs[channel] == nil || channel != unlogged && c.places[channel].Seq != heads[channel].seq {
 			return false
 		}
 	}
@@ -391,7 +413,7 @@ func (c *keeper) quiet(heads map[string]ledgerHead) bool {
 }
 
 // processed is where it is in each channel. The client is closed.
-func (c *keeper) processed() []*place { return slices.Collect(maps.Values(c.places)) }
+func (c *keeper) processed() []*place { return slices.AppendSeq(c.past, maps.Values(c.places)) }
 
 func (l *line2) write(ops ...op2) {
 	text, err := json.Marshal(ops)

@@ -24,6 +24,7 @@ type options struct {
 	store  string    // URL; empty: SQLite in the home
 	ircd   string    // empty: whichever is installed
 	log    io.Writer // what the control plane prints on stderr
+	env    []string  // more settings, as KMS_NAME=VALUE
 }
 
 // rig is a whole KMS of real parts in a home of its own, on ports that were free a moment ago.
@@ -79,7 +80,7 @@ func (r *rig) environ() []string {
 	if r.store != "" {
 		env = append(env, "KMS_STORE="+r.store)
 	}
-	return env
+	return append(env, r.env...)
 }
 
 func (r *rig) runDir() string {

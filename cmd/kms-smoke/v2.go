@@ -30,6 +30,12 @@ type position struct {
 	Seq   int64  `json:"seq"`
 }
 
+// seqs is a range, both ends inclusive.
+type seqs struct {
+	First int64 `json:"first"`
+	Last  int64 `json:"last"`
+}
+
 type outgoing struct{ id, text string }
 
 // op2 is any operation of 2.0.
@@ -49,7 +55,8 @@ type op2 struct {
 	Code      string    `json:"code,omitempty"`
 	Retry     bool      `json:"retry,omitempty"`
 	AfterMs   int64     `json:"after_ms,omitempty"`
-	Truncated any       `json:"truncated,omitempty"`
+	Truncated *seqs     `json:"truncated,omitempty"`
+	Logged    *bool     `json:"logged,omitempty"`
 }
 
 func newResuming(u user) *resuming {

@@ -97,7 +97,7 @@ func (it *entry) stored() ([]byte, error) {
 // applyChanges gives what the new entries change its new text, or none, in the order of the entries.
 func applyChanges(ctx context.Context, tx *store.Tx, fresh []*entry) error {
 	for _, it := range fresh {
-		if it.target == "" || ledgerfault.Is(ledgerfault.ChangeNotStored) {
+		if it.target == "" || ledgerfault.Is(ledgerfault.ChangeNotStored) || it.user == "" && ledgerfault.Is(ledgerfault.GameChangeLost) {
 			continue
 		}
 		if err := applyChange(ctx, tx, it); err != nil {

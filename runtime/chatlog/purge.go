@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kmsctl/kms/runtime/ledgerfault"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -155,6 +156,9 @@ func (p *purge) cut(ctx context.Context, e expired, rows int64) (cut, error) {
 		e.pk, c.first, c.upTo, e.before).Scan(&stays)
 	if stays.Valid {
 		c.upTo = stays.Int64
+		if ledgerfault.Is(ledgerfault.PurgeTooMuch) {
+			c.upTo++
+		}
 	} else {
 		c.last = c.upTo == head+1
 	}

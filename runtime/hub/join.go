@@ -31,6 +31,9 @@ func (r *room) begin(ctx context.Context, from *Position) (Joined, int64, error)
 		return Joined{}, 0, err
 	}
 	j := r.state()
+	if ledgerfault.Is(ledgerfault.PurgeUnsaid) {
+		from = &Position{Epoch: from.Epoch, Seq: max(from.Seq, j.First-1)}
+	}
 	if from.Epoch != j.Epoch || from.Seq < j.First-1 || from.Seq > j.Head {
 		j.Truncated = true
 		return j, j.Head, nil

@@ -107,6 +107,9 @@ func (r *room) passLocked(e *envelope.Envelope) {
 		return
 	}
 	r.queueLocked(e)
+	if e.Kind == envelope.Say && ledgerfault.Is(ledgerfault.UnloggedTwice) {
+		r.queueLocked(e)
+	}
 }
 
 // orderLocked takes a message of the current epoch: the next one goes on its way with what was waiting for it, a later one
