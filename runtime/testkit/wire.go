@@ -1,13 +1,12 @@
 package testkit
 
 import (
-	"io"
 	"net"
 	"sync"
 	"testing"
 )
 
-// Wire passes TCP connections on to an address, until it is cut.
+// Wire passes TCP connections on to an address. It can be cut, and can hold up what passes, as a frozen peer does.
 type Wire struct {
 	Addr string // host:port where it listens
 	to   string
@@ -15,6 +14,7 @@ type Wire struct {
 	mu    sync.Mutex
 	cut   bool
 	conns []net.Conn
+	free  chan struct{} // closed unless it is held
 }
 
 // NewWire leads from a new address of loopback to another one, until the test ends.
@@ -24,12 +24,14 @@ func NewWire(t testing.TB, to string) *Wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &Wire{Addr: l.Addr().String(), to: to}
+	w := &Wire{Addr: l.Addr().String(), to: to, free: make(chan struct{})}
+	close(w.free)
 	var work sync.WaitGroup
 	work.Go(func() { w.accept(l, &work) })
 	t.Cleanup(func() {
 		l.Close()
 		w.Cut(true)
+		w.Hold(false)
 		work.Wait()
 	})
 	return w
@@ -51,10 +53,25 @@ func (w *Wire) accept(l net.Listener, work *sync.WaitGroup) {
 		}
 		for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
 			work.Go(func() {
-				_, _ = io.Copy(way[0], way[1]) // it ends when either side does
+				w.pass(way[0], way[1])
 				way[0].Close()
 				way[1].Close()
 			})
+		}
+	}
+}
+
+// pass copies until either side ends.
+func (w *Wire) pass(to, from net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		w.mu.Lock()
+		free := w.free
+		w.mu.Unlock()
+		<-free
+		if _, failed := to.Write(buf[:n]); failed != nil || err != nil {
+			return
 		}
 	}
 }
@@ -83,5 +100,21 @@ func (w *Wire) Cut(cut bool) {
 	defer w.mu.Unlock()
 	if w.cut = cut; cut {
 		w.closeLocked()
+	}
+}
+
+// Hold keeps back all that is sent from now on, also on new connections, or lets it through.
+func (w *Wire) Hold(hold bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-w.free:
+		if hold {
+			w.free = make(chan struct{})
+		}
+	default:
+		if !hold {
+			close(w.free)
+		}
 	}
 }
