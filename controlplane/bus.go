@@ -50,7 +50,7 @@ type BusStatus struct {
 	Sent       float64       `json:"sent_total"`
 	Got        float64       `json:"received_total"`
 	Refs       float64       `json:"refs_total"`    // sent without their text, which fits no line
-	Healed     float64       `json:"healed_total"`  // holes that were read from the log
+	Healed     float64       `json:"healed_total"`  // messages that only the log had: holes of the bus
 	Refused    float64       `json:"refused_total"` // lines without a valid HMAC
 	Dropped    float64       `json:"dropped_total"` // not sent: the bus was down or its queue full
 	Reconnects float64       `json:"reconnects_total"`

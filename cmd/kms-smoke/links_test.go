@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -33,6 +34,7 @@ func TestLinks_switchedUnderTraffic(t *testing.T) {
 	defer chat.stop()
 	defer posts.stop()
 
+	statusTellsTheTruth(t, ctx, s)
 	password, err := os.ReadFile(filepath.Join(dir, "password"))
 	must(t, err)
 	add := exec.CommandContext(ctx, filepath.Join(s.builds, "kmsctl"), "irc", "link", "add", "net", "--server", dead, "--server", addresses[0], "--server", addresses[1], "--password-stdin")
@@ -72,11 +74,76 @@ func TestLinks_switchedUnderTraffic(t *testing.T) {
 	t.Logf("%d messages acknowledged", len(receipts))
 }
 
+// statusTellsTheTruth holds what `irc status` shows against what happens on the bus: traffic, a line that nobody sealed, a hole.
+func statusTellsTheTruth(t *testing.T, ctx context.Context, s *story) {
+	t.Helper()
+	await := func(what string, holds func(controlplane.BusStatus) bool) {
+		t.Helper()
+		var list []controlplane.BusStatus
+		testkit.Eventually(t, 15*time.Second, what, func() bool {
+			_, err := s.must(ctx, &list, "irc", "status")
+			must(t, err)
+			for _, b := range list {
+				if !holds(b) {
+					return false
+				}
+			}
+			return len(list) == 4
+		})
+	}
+	speaks := func(b controlplane.BusStatus) bool { return b.Role == "ua" || b.Version == "2.0" } // nobody calls the API of 1.0
+	await("traffic", func(b controlplane.BusStatus) bool {
+		return b.Up && b.Lag > 0 && b.Lag < time.Second && b.Refused == 0 && (!speaks(b) || b.PerSecond > 1 && b.Sent > 0)
+	})
+	forge(t, s, 3)
+	await("three forged lines", func(b controlplane.BusStatus) bool { return b.Refused == 3 })
+	before := map[string]float64{}
+	await("what was healed so far", func(b controlplane.BusStatus) bool {
+		before[b.Version+b.Role] = b.Healed
+		return true
+	})
+	irc := (&chaos{rig: s.rig}).pid(ctx, "irc")
+	must(t, syscall.Kill(irc, syscall.SIGSTOP))
+	t.Cleanup(func() { _ = syscall.Kill(irc, syscall.SIGCONT) })
+	await("a hole", func(b controlplane.BusStatus) bool { return b.Role == "api" || b.Healed > before[b.Version+b.Role] })
+	must(t, syscall.Kill(irc, syscall.SIGCONT))
+	await("the bus again", func(b controlplane.BusStatus) bool { return b.Up && (!speaks(b) || b.PerSecond > 1) })
+}
+
+// forge says something on the control channel of the supervised server that nobody with the link's key has sealed.
+func forge(t *testing.T, s *story, lines int) {
+	t.Helper()
+	conf, err := os.ReadFile(s.path("irc", "inspircd.conf"))
+	must(t, err)
+	_, password, _ := strings.Cut(string(conf), ` password="`)
+	password, _, _ = strings.Cut(password, `"`)
+	conn, err := net.Dial("tcp", s.irc)
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.SetDeadline(time.Now().Add(15*time.Second)))
+	fmt.Fprintf(conn, "PASS :%s\r\nNICK mallory\r\nUSER m 0 * :m\r\n", password)
+	in := bufio.NewScanner(conn)
+	for in.Scan() {
+		switch _, line, _ := strings.Cut(in.Text(), " "); {
+		case strings.HasPrefix(in.Text(), "PING "):
+			fmt.Fprintf(conn, "PONG %s\r\n", line)
+		case strings.HasPrefix(line, "001 "):
+			for range lines {
+				fmt.Fprintf(conn, "PRIVMSG #kms :{\"v\":1,\"k\":\"change\"}\r\n")
+			}
+			fmt.Fprintf(conn, "PING :said\r\n")
+		case strings.Contains(line, "PONG") && strings.HasSuffix(line, "said"):
+			return
+		}
+	}
+	t.Fatalf("the IRC server ended: %v", in.Err())
+}
+
 // startNetwork runs two servers on what `kmsctl irc config` writes.
 func startNetwork(t *testing.T, ctx context.Context, s *story, dir string) (addresses []string) {
 	t.Helper()
 	for range 2 { // below the ports that outgoing connections get
-		addresses = append(addresses, freePair(t, 1000))
+		addresses = append(addresses, testkit.FreePair(t, 1000))
 	}
 	_, err := s.must(ctx, nil, "irc", "config", "inspircd", "--dir", dir, "--log-dir", dir, "--servers", "irc1="+addresses[0]+",irc2="+addresses[1])
 	must(t, err)
@@ -91,26 +158,6 @@ func startNetwork(t *testing.T, ctx context.Context, s *story, dir string) (addr
 		})
 	}
 	return addresses
-}
-
-// freePair is an address of a free port with another free one that far above.
-func freePair(t *testing.T, offset int) string {
-	t.Helper()
-	for range 100 {
-		port := 10000 + int(time.Now().UnixNano()/1000%20000)
-		a, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		b, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+offset))
-		a.Close()
-		if err == nil {
-			b.Close()
-			return fmt.Sprintf("127.0.0.1:%d", port)
-		}
-	}
-	t.Fatal("no two free ports")
-	return ""
 }
 
 // tailUntilAllSpeak tails a link until what both versions and the game server's API say goes over it: the bus has moved.

@@ -27,7 +27,10 @@ func fakeDaemon(ctx context.Context, dir string) (*apitest.Backend, error) {
 	b.PlanFunc, b.StartFunc, b.ReleaseFunc, b.ReleasesFunc, b.EventsFunc = f.plan, f.start, f.release, f.list, f.events
 	b.LogsFunc, b.ConnectionsFunc, b.KickFunc = f.logs, f.connections, f.kick
 	b.BusFunc = func(context.Context) ([]controlplane.BusStatus, error) {
-		return []controlplane.BusStatus{{Version: "2.0", Set: "s1a2b3c4d", Role: "ua", Up: true, Sent: 12, Got: 34}, {Version: "1.0", Set: "s9z8y7x6w", Role: "api", Detail: "connection refused"}}, nil
+		return []controlplane.BusStatus{{Version: "2.0", Set: "s1a2b3c4d", Role: "ua", Up: true, Detail: "link local, 127.0.0.1:16667, lag 420µs", Lag: 420 * time.Microsecond,
+			PerSecond: 2.5, Sent: 12, Got: 34, Refs: 5, Healed: 6, Refused: 7, Dropped: 8, Reconnects: 9},
+			{Version: "2024.12.31-wonderland-1234", Set: "s9z8y7x6w", Role: "api", Detail: "link backup is down: dial tcp 10.0.0.5:6667: \x1b[2Jconnection refused", Lag: 12 * time.Second,
+				PerSecond: 123456, Sent: 1e12, Got: 1e12, Healed: 87654321, Refused: 87654321}}, nil
 	}
 	b.LimitedFunc = func(_ context.Context, tenant string) (map[string]int64, error) {
 		return map[string]int64{"messages_per_second": 4711}, nil

@@ -22,7 +22,7 @@ func newIRCStatus(c *cli) *cobra.Command {
 		Use:   "status",
 		Short: "Show each process's connection to the bus",
 		Long: `Status shows, for each process: LAG, the time its IRC server takes to answer; RATE, messages a second over the bus, both ways; HEALED,
-holes that were read from the log; REFUSED, lines without the link's HMAC. Wide output adds totals, references, what was not sent, and
+messages that only the log had, holes of the bus; REFUSED, lines without the link's HMAC. Wide output adds totals, references, what was not sent, and
 reconnections.`,
 		Example: `  kmsctl irc status
   kmsctl irc status -o wide`,

@@ -109,12 +109,16 @@ func checkLinkSize(r *controlplane.LinkRequest) error {
 	return nil
 }
 
-func (c *call) link() (*store.Link, error) {
-	name := c.r.PathValue("link")
+func (c *call) link() (*store.Link, error) { return c.linkNamed(c.r.PathValue("link")) }
+
+func (c *call) linkNamed(name string) (*store.Link, error) {
 	if !linkName.MatchString(name) {
 		return nil, badRequest("bad link %q: want %s", clip(name, 80), linkName)
 	}
 	l, err := c.Store().Link(c.ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		err = controlplane.Errorf(controlplane.NotFound, "there is no link %q", name).WithHint("kmsctl irc link list")
+	}
 	return &l, err
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/runtime/names"
+	"github.com/kmsctl/kms/runtime/store"
 )
 
 // errAnswered tells the server that a handler has answered by itself, as a stream does once it is upgraded.
@@ -140,10 +142,8 @@ func streamBus(c *call) error {
 	if q.Text, err = c.queryBool("text"); err != nil {
 		return err
 	}
-	if q.Link != "" {
-		if _, err := c.Store().Link(c.ctx, q.Link); err != nil {
-			return err
-		}
+	if err := c.checkBusQuery(q); err != nil {
+		return err
 	}
 	if q.Text {
 		subject := strings.Trim(q.Tenant+"/"+q.Channel, "/")
@@ -152,4 +152,29 @@ func streamBus(c *call) error {
 	return c.stream(func(ctx context.Context, send func(any) error) error {
 		return c.TailBus(ctx, q, func(l controlplane.BusLine) error { return send(l) })
 	})
+}
+
+// checkBusQuery refuses what would show nothing for ever.
+func (c *call) checkBusQuery(q controlplane.BusQuery) error {
+	if q.Link != "" {
+		if _, err := c.linkNamed(q.Link); err != nil {
+			return err
+		}
+	}
+	if q.Channel != "" {
+		if err := names.Channel(q.Channel); err != nil {
+			return err
+		}
+	}
+	if q.Tenant == "" {
+		return nil
+	}
+	if err := names.AnyTenant(q.Tenant); err != nil {
+		return err
+	}
+	_, err := c.Store().Tenant(c.ctx, q.Tenant)
+	if errors.Is(err, store.ErrNotFound) {
+		return controlplane.Errorf(controlplane.NotFound, "there is no tenant %q", q.Tenant).WithHint("kmsctl tenant list")
+	}
+	return err
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/kmsctl/kms/runtime/envelope"
 	"github.com/kmsctl/kms/runtime/plugin/pb"
 )
 
@@ -148,6 +149,10 @@ func TestAssembler_dropsWhatHasAHole(t *testing.T) {
 		if part("a", i+2, maxParts+1, strings.Repeat("x", 1000)) != "" {
 			t.Fatal("more is kept than an envelope may have")
 		}
+	}
+	part("a", 1, 2, strings.Repeat("x", envelope.MaxBytes))
+	if part("a", 2, 2, "x") != "" {
+		t.Error("parts make more than an envelope may have")
 	}
 	if len(a.partials) != 0 {
 		t.Errorf("%d partials are left", len(a.partials))

@@ -165,6 +165,24 @@ func TestSim_movesWithoutLoss(t *testing.T) {
 	}
 }
 
+// There is nobody left to wait for on a link that is dead.
+func TestSim_leavesADeadLinkAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newSimNet(512, "a:1", "b:1")
+		p := simPeer(t, n, simLink("a:1"), "ua-a")
+		time.Sleep(time.Second)
+		n.kill("a:1")
+		to := simLink("b:1")
+		to.Name = "second"
+		p.Reload([]Link{to})
+		time.Sleep(defaultTiming.settle / 2)
+		wantUp(t, true, p)
+		if st := p.Stats(); st.Link != "second" {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 // TestSim_throughTroubles has processes talk while servers freeze, die and lose each other at random: nobody ever hears a thing
 // twice or cut, or out of the order in which it went into one connection; afterwards everybody hears everybody, and knows who is there.
 func TestSim_throughTroubles(t *testing.T) {

@@ -4,6 +4,8 @@
 package testkit
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -62,6 +64,27 @@ func FreePort(t testing.TB) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// FreePair returns an address of 127.0.0.1 that nobody listened on a moment ago, nor on the port that far above. It is below the
+// ports that outgoing connections get.
+func FreePair(t testing.TB, offset int) string {
+	t.Helper()
+	for range 1000 {
+		port := 10000 + rand.IntN(20000)
+		a, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		b, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port+offset))
+		a.Close()
+		if err == nil {
+			b.Close()
+			return a.Addr().String()
+		}
+	}
+	t.Fatal("no two free ports")
+	return ""
 }
 
 // Eventually waits until cond holds and fails the test when it does not within the given time. cond runs on the test's goroutine.
