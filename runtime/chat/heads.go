@@ -18,19 +18,26 @@ const (
 func (s *Service) headLoop(ctx context.Context) {
 	tick := time.NewTicker(headEvery)
 	defer tick.Stop()
-	var since time.Time // as the log last answered; zero asks for all heads
-	var all time.Time
+	var last look
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			if now.Sub(all) >= headsAll {
-				since, all = time.Time{}, now
-			}
-			since = s.checkHeads(ctx, since)
+			last.since = s.checkHeads(ctx, last.next(now))
 		}
 	}
+}
+
+// look is when the log was last asked: since is what it answered, the database's clock; all when for every head, this process's.
+type look struct{ since, all time.Time }
+
+// next returns since when to ask now: zero, for all heads, once in headsAll, since what moved may have been told wrongly.
+func (l *look) next(now time.Time) time.Time {
+	if now.Sub(l.all) >= headsAll {
+		l.since, l.all = time.Time{}, now
+	}
+	return l.since
 }
 
 // checkHeads returns from when on to ask next time. An error leaves that unchanged, so that the next look covers this one too.

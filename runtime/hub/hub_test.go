@@ -126,6 +126,18 @@ func (l *fakeLog) setFirst(first int64) {
 	l.first = first
 }
 
+// setTexts changes what is stored; who has read it before keeps what it was.
+func (l *fakeLog) setTexts(texts []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, text := range texts {
+		if e := *l.entries[i]; e.Text != text {
+			e.Text = text
+			l.entries[i] = &e
+		}
+	}
+}
+
 func (l *fakeLog) counts() (reads, heads int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

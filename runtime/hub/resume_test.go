@@ -161,21 +161,49 @@ func TestSubscribe_logAwayIsAnErrorWithoutAck(t *testing.T) {
 	c.expectSeqs(11, 11)
 }
 
-func TestResume_blanksWhatWasDeleted(t *testing.T) {
-	log := newFakeLog(0)
-	h := testHub(t, Options{Log: log})
-	path, conns := testServer(t, h, UpgradeOptions{})
-	a := connectTo(t, path, conns)
-	a.join(h, "anna", nil)
-	h.Deliver(log.add())
-	h.Deliver(log.add())
-	gone := log.add()
-	gone.Kind, gone.Target, gone.Text = envelope.Delete, "m1", ""
-	h.Deliver(gone)
-	a.expect("1 say anna t1", "2 say anna t2", "3 delete anna ")
-	b := connectTo(t, path, conns)
-	b.join(h, "bert", &Position{testEpoch, 0})
-	b.expect("1 say anna ", "2 say anna t2", "3 delete anna ")
+// Who resumes gets what was edited or deleted as the log has it, from the ring and from pages, though both were read from before.
+func TestResume_givesWhatWasChangedAsItIsNow(t *testing.T) {
+	for name, ring := range map[string]int{"ring": 1 << 20, "pages": 1} {
+		t.Run(name, func(t *testing.T) {
+			log := newFakeLog(0)
+			h := testHub(t, Options{Log: log, RingBytes: ring})
+			path, conns := testServer(t, h, UpgradeOptions{})
+			live := connectTo(t, path, conns)
+			live.join(h, "carl", nil)
+			h.Deliver(log.add())
+			h.Deliver(log.add())
+			live.expectSeqs(1, 2)
+			for _, step := range []struct {
+				kind, text string
+				shadow     bool
+				log        []string // texts of the messages so far, after it
+				live       string
+				want       []string
+			}{
+				{envelope.Edit, "two", false, []string{"two", "t2", "two"}, "3 edit anna two",
+					[]string{"1 say anna two", "2 say anna t2", "3 edit anna two"}},
+				{envelope.Edit, "three", false, []string{"three", "t2", "", "three"}, "4 edit anna three",
+					[]string{"1 say anna three", "2 say anna t2", "3 edit anna ", "4 edit anna three"}},
+				{envelope.Edit, "darn", true, []string{"three", "t2", "", "three", "darn"}, "",
+					[]string{"1 say anna three", "2 say anna t2", "3 edit anna ", "4 edit anna three"}},
+				{envelope.Delete, "", false, []string{"", "t2", "", "", "darn", ""}, "6 delete anna ",
+					[]string{"1 say anna ", "2 say anna t2", "3 edit anna ", "4 edit anna ", "6 delete anna "}},
+			} {
+				e := log.add()
+				e.Kind, e.Target, e.Text, e.Shadow = step.kind, "m1", step.text, step.shadow
+				log.setTexts(step.log)
+				h.Deliver(e)
+				if step.live != "" {
+					live.expect(step.live)
+				}
+				for range 2 { // the second from what the first has encoded
+					late := connectTo(t, path, conns)
+					late.join(h, "bert", &Position{testEpoch, 0})
+					late.expect(step.want...)
+				}
+			}
+		})
+	}
 }
 
 // What chatlog cannot read, as of a newer format, has a place in the log and no kind. No bus line of it gets through either.
