@@ -267,6 +267,34 @@ func TestDocs_indexIsWhole(t *testing.T) {
 	}
 }
 
+var (
+	aTest    = regexp.MustCompile("`(Test[A-Z]\\w*)`")
+	testFunc = regexp.MustCompile(`(?m)^func (Test[A-Z]\w*)\(`)
+)
+
+// TestDocs_testsExist guards what the pages promise against tests that were renamed or removed.
+func TestDocs_testsExist(t *testing.T) {
+	exist := map[string]bool{}
+	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "_test.go") {
+			for _, m := range testFunc.FindAllStringSubmatch(readPage(t, path), -1) {
+				exist[m[1]] = true
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages(t) {
+		for _, m := range aTest.FindAllStringSubmatch(readPage(t, page), -1) {
+			if !exist[m[1]] {
+				t.Errorf("%s names %s, which is not there", page, m[1])
+			}
+		}
+	}
+}
+
 // named finds kmsctl calls: in backquotes in a text, or in a line of a block.
 var named = regexp.MustCompile("(?m)`kmsctl ([^`]+)`|^(?:\\$ |    )?(?:[A-Z_]+=\\S+ )*(?:bin/)?kmsctl ([^|<>#\n]+)")
 
