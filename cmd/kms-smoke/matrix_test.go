@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,13 @@ func TestVersionMatrix_goldenTranscript(t *testing.T) {
 		"system": func(text []string) {
 			_, err := s.game.post(ctx, lobby, strings.Join(text, " "))
 			must(t, err)
+		},
+		"edit": func(args []string) {
+			text := map[string]any{"text": strings.Join(args[1:], " ")}
+			must(t, s.game.call(ctx, http.MethodPatch, "channels/"+lobby+"/messages/"+args[0], text, nil))
+		},
+		"delete": func(args []string) {
+			must(t, s.game.call(ctx, http.MethodDelete, "channels/"+lobby+"/messages/"+args[0], nil, nil))
 		},
 	}, words)
 }

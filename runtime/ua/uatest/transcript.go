@@ -13,7 +13,7 @@ import (
 )
 
 // Replay plays a golden transcript: a line for each frame, `aki> frame` sent by client aki and `aki< frame` received by it, in this
-// order. `aki< close 1012` is a close frame, `# …` a comment, and `! name arg…` calls one of Actions. In a frame $name stands for a
+// order. `aki< close 1012` is a close frame, `# …` a comment, and `! name arg…` calls one of Actions. In a frame or an argument $name stands for a
 // word that differs from run to run: the first one received is kept, later ones must be the same; one that is first sent is a new
 // ULID. "*" stands for any text. Several operations in one frame are compared one by one, since nobody promises how they are batched.
 func (w *World) Replay(t *testing.T, path string) {
@@ -34,7 +34,7 @@ func Replay(t *testing.T, path string, dial func(client string) *Client, actions
 		}
 		r.where = n + 1
 		if args, ok := strings.CutPrefix(line, "! "); ok {
-			words := strings.Fields(args)
+			words := strings.Fields(r.fill(args))
 			actions[words[0]](words[1:])
 			continue
 		}
