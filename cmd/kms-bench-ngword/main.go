@@ -7,12 +7,13 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"time"
+
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -22,26 +23,13 @@ type bench struct {
 	own, outside string // files of cases; outside may be empty
 	peers        bool
 	length       time.Duration // of each measurement
-	out          *json.Encoder
-	missed       int // figures that are not ok
-}
-
-// figure is one line of output.
-type figure struct {
-	Name  string             `json:"name"`
-	Value float64            `json:"value"`
-	Unit  string             `json:"unit"`
-	Goal  string             `json:"goal"` // empty: reported only
-	OK    bool               `json:"ok"`
-	Peers map[string]float64 `json:"peers,omitempty"`
-	Parts map[string]float64 `json:"parts,omitempty"` // what the value is the worst of
+	figures      *figure.Sheet
 }
 
 const outsideCases = "../shared/ngwords/cases.json"
 
 func run(args []string, stdout, stderr io.Writer) int {
-	b := &bench{out: json.NewEncoder(stdout)}
-	b.out.SetEscapeHTML(false) // goals hold > and <
+	b := &bench{figures: figure.NewSheet(stdout)}
 	flags := flag.NewFlagSet("kms-bench-ngword", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&b.own, "own", "runtime/ngword/testdata/cases.json", "the project's own cases")
@@ -60,32 +48,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return 1
 		}
 	}
-	if b.missed > 0 {
-		fmt.Fprintf(stderr, "kms-bench-ngword: %d figures miss their goal\n", b.missed)
+	if n := b.figures.Missed(); n > 0 {
+		fmt.Fprintf(stderr, "kms-bench-ngword: %d figures miss their goal\n", n)
 		return 1
 	}
 	return 0
-}
-
-// atLeast and atMost tell a figure with its goal, report one that has none.
-func (b *bench) atLeast(goal float64, f figure) error {
-	f.Goal, f.OK = fmt.Sprintf(">= %g", goal), f.Value >= goal
-	return b.tell(f)
-}
-
-func (b *bench) atMost(goal float64, f figure) error {
-	f.Goal, f.OK = fmt.Sprintf("<= %g", goal), f.Value <= goal
-	return b.tell(f)
-}
-
-func (b *bench) report(f figure) error {
-	f.OK = true
-	return b.tell(f)
-}
-
-func (b *bench) tell(f figure) error {
-	if !f.OK {
-		b.missed++
-	}
-	return b.out.Encode(f)
 }

@@ -6,14 +6,16 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 func TestRun_printsOneLineAFigure(t *testing.T) {
 	var out, errs bytes.Buffer
 	run([]string{"--own", "../../runtime/ngword/testdata/cases.json", "--peers=false", "--time=5ms"}, &out, &errs)
-	seen := map[string]figure{}
+	seen := map[string]figure.Figure{}
 	for line := range strings.Lines(out.String()) {
-		var f figure
+		var f figure.Figure
 		if err := json.Unmarshal([]byte(line), &f); err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/ngword/ngeval"
 )
 
@@ -81,18 +82,17 @@ func (b *bench) tellQuality(set string, r ngeval.Report, reports map[string]ngev
 		{"extra_recall", 0, func(r ngeval.Report) float64 { return r.Classes["extra"].Recall }, false},
 		{"policy_recall", 0, func(r ngeval.Report) float64 { return r.Classes["policy"].Recall }, false},
 	} {
-		f := figure{Name: "ngword_" + set + "_" + q.name, Value: q.of(r), Unit: "share"}
+		f := figure.Figure{Name: "ngword_" + set + "_" + q.name, Value: q.of(r), Unit: "share", OK: true}
 		if !q.ours {
 			f.Peers = map[string]float64{}
 			for name, report := range reports {
 				f.Peers[name] = q.of(report)
 			}
 		}
-		err := b.report
 		if q.goal > 0 {
-			err = func(f figure) error { return b.atLeast(q.goal, f) }
+			f = f.AtLeast(q.goal)
 		}
-		if err := err(f); err != nil {
+		if err := b.figures.Tell(f); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/ngword"
 	"github.com/kmsctl/kms/runtime/store"
 )
@@ -28,12 +29,12 @@ func (b *bench) speed() error {
 	}
 	for _, line := range lines {
 		check := func(text string) bool { return f.Check(text).Action != "" }
-		err := b.atMost(5, figure{Name: "ngword_line_" + line.name + "_100k", Value: b.micros(line.text, check), Unit: "us", Peers: b.peerSpeeds(line.text, words)})
+		err := b.figures.Tell(figure.Figure{Name: "ngword_line_" + line.name + "_100k", Value: b.micros(line.text, check), Unit: "us", Peers: b.peerSpeeds(line.text, words)}.AtMost(5))
 		if err != nil {
 			return err
 		}
 		allocations := testing.AllocsPerRun(200, func() { f.Check(line.text) })
-		if err := b.atMost(0, figure{Name: "ngword_allocations_" + line.name, Value: allocations, Unit: "allocations"}); err != nil {
+		if err := b.figures.Tell(figure.Figure{Name: "ngword_allocations_" + line.name, Value: allocations, Unit: "allocations"}.AtMost(0)); err != nil {
 			return err
 		}
 	}
@@ -81,7 +82,7 @@ func (b *bench) lists() error {
 	}
 	used := float64(heap()-before) / (1 << 20)
 	runtime.KeepAlive(f)
-	if err := b.atMost(16, figure{Name: "ngword_memory_100k", Value: used, Unit: "MiB", Peers: b.peerMemory(words)}); err != nil {
+	if err := b.figures.Tell(figure.Figure{Name: "ngword_memory_100k", Value: used, Unit: "MiB", Peers: b.peerMemory(words)}.AtMost(16)); err != nil {
 		return err
 	}
 	best := time.Hour
@@ -92,7 +93,7 @@ func (b *bench) lists() error {
 		}
 		best = min(best, time.Since(start))
 	}
-	return b.atMost(200, figure{Name: "ngword_compile_10k", Value: best.Seconds() * 1000, Unit: "ms", Peers: b.peerBuilds(words)})
+	return b.figures.Tell(figure.Figure{Name: "ngword_compile_10k", Value: best.Seconds() * 1000, Unit: "ms", Peers: b.peerBuilds(words)}.AtMost(200))
 }
 
 func (b *bench) peerMemory(words []string) map[string]float64 {
@@ -144,12 +145,12 @@ func (b *bench) hostile() error {
 	for _, line := range lines {
 		usual += perByte(line.text) / float64(len(lines))
 	}
-	worst, parts := 0.0, map[string]float64{}
+	worst, parts := 0.0, map[string]any{}
 	for _, part := range hostileParts {
-		parts[part] = perByte(strings.Repeat(part, 4096/len(part))) / usual
-		worst = max(worst, parts[part])
+		times := perByte(strings.Repeat(part, 4096/len(part))) / usual
+		worst, parts[part] = max(worst, times), figure.Round(times)
 	}
-	return b.atMost(10, figure{Name: "ngword_hostile_line", Value: worst, Unit: "times an ordinary byte", Parts: parts})
+	return b.figures.Tell(figure.Figure{Name: "ngword_hostile_line", Value: worst, Unit: "times an ordinary byte", Details: parts}.AtMost(10))
 }
 
 func filterOf(words []string) (*ngword.Filter, error) {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 func TestNextFrame_takesFramesApartWhereverTheyAreCut(t *testing.T) {
@@ -137,7 +139,7 @@ func TestCrowd_noticesWhatIsLostOrDoubled(t *testing.T) {
 		t.Errorf("%d are missing, want 2", c.missing())
 	}
 	r := result{deliveries: 10, lost: c.missing()}
-	f := figure{OK: true}
+	f := figure.Figure{OK: true}
 	if r.spoil(&f); f.OK || f.Problem == "" {
 		t.Errorf("a run that lost something is a figure: %+v", f)
 	}

@@ -6,11 +6,9 @@ import (
 	"math"
 	"path/filepath"
 	"time"
+
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
-
-func round(f float64) float64 { return math.Round(f*100) / 100 }
-
-func millis(d time.Duration) float64 { return round(float64(d) / float64(time.Millisecond)) }
 
 // contest has servers carry the same load in turn, several rounds, so that what disturbs the machine disturbs all of them.
 func (b *bench) contest(ctx context.Context, channels, members int, rate float64, servers ...*server) (map[string]*result, error) {
@@ -68,7 +66,7 @@ func (b *bench) record(ctx context.Context, k *kms, name string) (wait func() er
 // costs tells the CPU time of a delivery beside the others', and judges it.
 func (b *bench) costs(name, goal string, rs map[string]*result, who string, ok bool, also map[string]any) error {
 	r := rs[who]
-	f := figure{Name: name, Value: r.per(r.cpu), Unit: "us CPU/delivery", Goal: goal, OK: ok, Peers: map[string]float64{}, Details: r.details()}
+	f := figure.Figure{Name: name, Value: r.per(r.cpu), Unit: "us CPU/delivery", Goal: goal, OK: ok, Peers: map[string]float64{}, Details: r.details()}
 	for peer, other := range rs {
 		if peer != who && other.failed == nil {
 			f.Peers[peer] = other.per(other.cpu)
@@ -81,26 +79,26 @@ func (b *bench) costs(name, goal string, rs map[string]*result, who string, ok b
 		f.Details[key] = v
 	}
 	r.spoil(&f)
-	return b.tell(f)
+	return b.figures.Tell(f)
 }
 
 // delays tells the 99th percentile from send to receipt beside the others', and judges it.
 func (b *bench) delays(name string, goal time.Duration, rs map[string]*result, who string) error {
 	r := rs[who]
 	p99 := r.latency.at(0.99)
-	f := figure{Name: name, Value: millis(p99), Unit: "ms", Goal: fmt.Sprintf("<= %.0f", millis(goal)), OK: p99 <= goal,
-		Peers: map[string]float64{}, Details: map[string]any{"p50": millis(r.latency.at(0.5)), "worst": millis(r.latency.worst)}}
+	f := figure.Figure{Name: name, Value: figure.Millis(p99), Unit: "ms", Goal: fmt.Sprintf("<= %.0f", figure.Millis(goal)), OK: p99 <= goal,
+		Peers: map[string]float64{}, Details: map[string]any{"p50": figure.Millis(r.latency.at(0.5)), "worst": figure.Millis(r.latency.worst)}}
 	for peer, other := range rs {
 		if peer != who && other.failed == nil {
-			f.Peers[peer] = millis(other.latency.at(0.99))
+			f.Peers[peer] = figure.Millis(other.latency.at(0.99))
 		}
 	}
 	r.spoil(&f)
-	return b.tell(f)
+	return b.figures.Tell(f)
 }
 
 // spoil makes a run that lost, doubled or refused anything no figure.
-func (r *result) spoil(f *figure) {
+func (r *result) spoil(f *figure.Figure) {
 	if !r.whole() {
 		f.OK = false
 		f.Problem = fmt.Sprintf("not a figure: %d lost, %d doubled, %d refused of %d", r.lost, r.doubled, r.refused, r.deliveries+r.lost)
@@ -110,11 +108,11 @@ func (r *result) spoil(f *figure) {
 func (r *result) details() map[string]any {
 	others := map[string]float64{}
 	for name, cpu := range r.others {
-		others[name] = round(r.per(cpu))
+		others[name] = figure.Round(r.per(cpu))
 	}
 	d := map[string]any{
 		"deliveries": r.deliveries, "lost": r.lost, "doubled": r.doubled,
-		"messages_per_second": math.Round(float64(r.sent) / r.seconds), "load_us": round(r.per(r.load)),
+		"messages_per_second": math.Round(float64(r.sent) / r.seconds), "load_us": figure.Round(r.per(r.load)),
 	}
 	if len(others) > 0 {
 		d["others_us"] = others

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -37,13 +38,13 @@ func (b *bench) tellGuild(rs map[string]*result) error {
 	share := rs["kms logged"].per(rs["kms logged"].cpu) - rs["kms none"].per(rs["kms none"].cpu)
 	belowNchan := rs["nchan"].failed == nil && ratio(rs, "kms none", "nchan") < 1
 	err := b.costs("guild.none.cpu", "<= 1.6 x floor, < nchan", rs, "kms none", none <= 1.6 && belowNchan,
-		map[string]any{"x_floor": round(none)})
+		map[string]any{"x_floor": figure.Round(none)})
 	if err == nil {
 		err = b.delays("guild.none.p99", 30e6, rs, "kms none")
 	}
 	if err == nil {
 		err = b.costs("guild.logged.cpu", "<= 2.3 x floor", rs, "kms logged", logged <= 2.3,
-			map[string]any{"x_floor": round(logged), "log_us": round(share)})
+			map[string]any{"x_floor": figure.Round(logged), "log_us": figure.Round(share)})
 	}
 	if err == nil {
 		err = b.delays("guild.logged.p99", 30e6, rs, "kms logged")

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -53,13 +54,13 @@ func (b *bench) idleOwn(ctx context.Context, k *kms, s *server) error {
 	if err != nil {
 		return err
 	}
-	err = b.tell(figure{Name: "idle.pss", Value: size, Unit: "KiB/connection", Goal: fmt.Sprintf("<= %.0f", idleKiB), OK: size <= idleKiB,
+	err = b.figures.Tell(figure.Figure{Name: "idle.pss", Value: size, Unit: "KiB/connection", Goal: fmt.Sprintf("<= %.0f", idleKiB), OK: size <= idleKiB,
 		Peers: peers, Details: map[string]any{"connections": idleClients}})
 	if err != nil {
 		return err
 	}
 	each := float64(after-before) / idleClients
-	return b.tell(figure{Name: "idle.goroutines", Value: each, Unit: "goroutines/connection", Goal: "<= 1", OK: each <= 1.001})
+	return b.figures.Tell(figure.Figure{Name: "idle.goroutines", Value: each, Unit: "goroutines/connection", Goal: "<= 1", OK: each <= 1.001})
 }
 
 // idleSize connects everybody and returns the growth of the server's memory by each, in KiB. look is called when all are there.
@@ -128,10 +129,10 @@ func (b *bench) growth(ctx context.Context, k *kms, s *server) error {
 		}
 	}
 	growth := float64(pss[1]-pss[0]) / float64(b.churn-first)
-	return b.tell(figure{Name: "idle.growth", Value: growth, Unit: "bytes/connect", Goal: fmt.Sprintf("<= %.0f", growthBytes),
+	return b.figures.Tell(figure.Figure{Name: "idle.growth", Value: growth, Unit: "bytes/connect", Goal: fmt.Sprintf("<= %.0f", growthBytes),
 		OK: growth <= growthBytes && goroutines[1]-goroutines[0] <= growthGoroutines,
 		Details: map[string]any{"connects": b.churn, "seconds": math.Round(time.Since(began).Seconds()),
-			"pss_mib": []float64{round(float64(pss[0]) / (1 << 20)), round(float64(pss[1]) / (1 << 20))}, "goroutines": goroutines}})
+			"pss_mib": []float64{figure.Round(float64(pss[0]) / (1 << 20)), figure.Round(float64(pss[1]) / (1 << 20))}, "goroutines": goroutines}})
 }
 
 // churn has n clients log in, join and leave, every other one without a word.

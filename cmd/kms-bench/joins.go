@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -115,12 +116,12 @@ func (b *bench) tellJoins(c *crowd, r *result, took time.Duration) error {
 	if err := b.costs("joins.cpu", "", rs, "kms", true, nil); err != nil {
 		return err
 	}
-	err := b.tell(figure{Name: "joins.time", Value: took.Seconds(), Unit: "s", Goal: fmt.Sprintf("<= %.0f", joinWithin.Seconds()),
+	err := b.figures.Tell(figure.Figure{Name: "joins.time", Value: took.Seconds(), Unit: "s", Goal: fmt.Sprintf("<= %.0f", joinWithin.Seconds()),
 		OK: took <= joinWithin, Details: map[string]any{"clients": joinClients}})
 	if err != nil {
 		return err
 	}
 	events := float64(c.presence.Load()) / joinClients
-	return b.tell(figure{Name: "joins.events", Value: events, Unit: "presence events/client", Goal: fmt.Sprintf("<= %.0f", joinEvents),
+	return b.figures.Tell(figure.Figure{Name: "joins.events", Value: events, Unit: "presence events/client", Goal: fmt.Sprintf("<= %.0f", joinEvents),
 		OK: events <= joinEvents})
 }

@@ -10,8 +10,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,7 +22,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 func main() {
@@ -57,14 +55,13 @@ type bench struct {
 	length   time.Duration // of what is measured, a contender and round
 	rounds   int           // a contender's turns; they alternate
 	churn    int           // connects and leaves
-	out      io.Writer
+	figures  *figure.Sheet
 	progress io.Writer
-	missed   int    // figures that are not ok
 	warmed   func() // for the next measurement's pace
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	b := &bench{out: stdout, progress: stderr}
+	b := &bench{figures: figure.NewSheet(stdout), progress: stderr}
 	flags := flag.NewFlagSet("kms-bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	builds := flags.String("builds", "bin", "directory of kmsctl, kms-1.0 and kms-2.0")
@@ -89,7 +86,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(stderr, "kms-bench: error:", err)
 	}
-	if err != nil || b.missed > 0 {
+	if err != nil || b.figures.Missed() > 0 {
 		return 1
 	}
 	return 0
@@ -117,15 +114,7 @@ func (b *bench) prepare(builds, only string) (err error) {
 		return err
 	}
 	debug.SetGCPercent(400)
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("cannot read the limit of open files: %v", err)
-	}
-	limit.Cur = limit.Max
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 9000 {
-		return errors.Join(fmt.Errorf("too few open files: %d, want 9000", limit.Cur), err)
-	}
-	return nil
+	return figure.OpenFiles(9000)
 }
 
 func (b *bench) runAll(ctx context.Context) error {
@@ -143,36 +132,4 @@ func (b *bench) runAll(ctx context.Context) error {
 
 func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.progress, "kms-bench: "+format+"\n", args...)
-}
-
-// figure is one line of output. A value that is not OK has missed its goal, or deliveries were lost: Problem says which.
-type figure struct {
-	Name    string             `json:"name"`
-	Value   float64            `json:"value"`
-	Unit    string             `json:"unit"`
-	Goal    string             `json:"goal,omitempty"`
-	OK      bool               `json:"ok"`
-	Problem string             `json:"problem,omitempty"`
-	Peers   map[string]float64 `json:"peers,omitempty"` // the same of others, in the same unit
-	Details map[string]any     `json:"details,omitempty"`
-}
-
-// tell prints a figure.
-func (b *bench) tell(f figure) error {
-	if !f.OK {
-		b.missed++
-		if f.Problem == "" {
-			f.Problem = "the goal is missed"
-		}
-	}
-	f.Value = round(f.Value)
-	for name, v := range f.Peers {
-		f.Peers[name] = round(v)
-	}
-	to := json.NewEncoder(b.out)
-	to.SetEscapeHTML(false) // for <= in goals
-	if err := to.Encode(f); err != nil {
-		return fmt.Errorf("cannot print a figure: %v", err)
-	}
-	return nil
 }

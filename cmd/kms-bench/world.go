@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/store"
 )
 
@@ -53,7 +54,7 @@ func (b *bench) worldAt(ctx context.Context, k *kms, peers map[string]*server, i
 		return err
 	}
 	x := ratio(rs, "kms", "floor")
-	if err := b.costs(name+".cpu", goal, rs, "kms", w.floors == 0 || x <= w.floors, map[string]any{"x_floor": round(x)}); err != nil {
+	if err := b.costs(name+".cpu", goal, rs, "kms", w.floors == 0 || x <= w.floors, map[string]any{"x_floor": figure.Round(x)}); err != nil {
 		return err
 	}
 	return b.delays(name+".p99", w.p99, rs, "kms")

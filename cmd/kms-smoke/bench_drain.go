@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/controlplane"
 )
 
@@ -13,10 +14,11 @@ import (
 const drainRate = 200
 
 // drains makes all clients of 2.0, as many as the bench has in all, and then those of 1.0 reconnect.
-func (b *deploys) drains(ctx context.Context) ([]figure, error) {
+func (b *deploys) drains(ctx context.Context) ([]figure.Figure, error) {
 	for of(b.everyone(), "2.0") < b.clients {
-		b.join(newResuming(b.plainBen()))
-		pause(ctx, 2*time.Millisecond)
+		if err := b.recruit(ctx, "2.0"); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.awaitOpen(ctx); err != nil {
 		return nil, err
@@ -35,10 +37,10 @@ func (b *deploys) drains(ctx context.Context) ([]figure, error) {
 	}
 	framed, bare = b.ends()
 	framed, bare = framed-framedBefore, bare-bareBefore
-	return []figure{
-		atMost(fmt.Sprintf("drain at %d/s: most told in one second", drainRate), float64(most), "", 1.1*drainRate),
-		atLeast("drain: connections that ended with a close frame", 100*float64(framed)/float64(max(1, framed+bare)), "%", 99.9),
-		atMost("drain: messages lost by clients of 2.0", float64(b.lost()-lost), "", 0),
+	return []figure.Figure{
+		measured(fmt.Sprintf("drain at %d/s: most told in one second", drainRate), float64(most), "").AtMost(1.1 * drainRate),
+		measured("drain: connections that ended with a close frame", 100*float64(framed)/float64(max(1, framed+bare)), "%").AtLeast(99.9),
+		measured("drain: messages lost by clients of 2.0", float64(b.lost()-lost), "").AtMost(0),
 	}, nil
 }
 

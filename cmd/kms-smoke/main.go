@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 // within is how long the whole story may take.
@@ -70,7 +72,7 @@ func smoke(ctx context.Context, builds, store, ircd string, progress io.Writer) 
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx), err)
 	}
-	out.Seconds = round(time.Since(began).Seconds())
+	out.Seconds = figure.Round(time.Since(began).Seconds())
 	if err != nil {
 		out.Error = err.Error()
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/controlplane"
 )
 
@@ -78,14 +79,14 @@ func (s *story) deploy(ctx context.Context, path, before string) error {
 	if now, err := s.serving(ctx, "2.0"); err != nil || now == before {
 		return fmt.Errorf("2.0 serves %q after the deploy, as before: %v", now, err)
 	}
-	s.out.DeployMS = ms(took)
-	s.out.DeployBeyondMS = ms(r.FinishedAt.Sub(r.StartedAt) - stepTook(r, "start"))
-	s.out.SwapMS = ms(stepTook(r, "swap"))
+	s.out.DeployMS = figure.Millis(took)
+	s.out.DeployBeyondMS = figure.Millis(r.FinishedAt.Sub(r.StartedAt) - stepTook(r, "start"))
+	s.out.SwapMS = figure.Millis(stepTook(r, "swap"))
 	err = s.ben.await(ctx, "the drain of the old build", func() bool { return s.ben.moved > moved })
 	if err == nil {
 		err = s.awaitMoved(ctx, r.Build)
 	}
-	s.out.MovedMS = ms(time.Since(began))
+	s.out.MovedMS = figure.Millis(time.Since(began))
 	return err
 }
 
@@ -137,13 +138,13 @@ func (s *story) rollback(ctx context.Context, before string) error {
 	if r.Build != before {
 		return fmt.Errorf("rolled back to %q, want %q", r.Build, before)
 	}
-	s.out.RollbackMS = ms(took)
+	s.out.RollbackMS = figure.Millis(took)
 	for _, step := range r.Steps {
 		if step.Name == "start" {
 			return errors.New("the rollback started a set: the one before was not warm")
 		}
 		if step.Name == "swap" {
-			s.out.RollbackEffectMS = ms(step.At.Add(step.Took).Sub(r.StartedAt))
+			s.out.RollbackEffectMS = figure.Millis(step.At.Add(step.Took).Sub(r.StartedAt))
 		}
 	}
 	return s.awaitMoved(ctx, before)
@@ -177,7 +178,7 @@ func (s *story) list(ctx context.Context) error {
 		}
 		times = append(times, took)
 	}
-	s.out.ListMS = ms(middle(times))
+	s.out.ListMS = figure.Millis(figure.Quantile(0.5, times))
 	return nil
 }
 
@@ -194,7 +195,7 @@ func (s *story) retire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.out.RetireMS = ms(took)
+	s.out.RetireMS = figure.Millis(took)
 	if err := s.aki.await(ctx, "that 1.0 is gone", func() bool { return s.aki.gone && s.aki.moved == 1 }); err != nil {
 		return err
 	}

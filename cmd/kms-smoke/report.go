@@ -1,11 +1,5 @@
 package main
 
-import (
-	"math"
-	"slices"
-	"time"
-)
-
 // report is the line that kms-smoke prints. Times are in milliseconds of wall clock, whole commands included unless said.
 type report struct {
 	OK      bool    `json:"ok"`
@@ -34,17 +28,4 @@ type report struct {
 	ClosedUnasked int `json:"closed_unasked"`
 	APICalls      int `json:"api_calls,omitempty"` // during deploy and rollback
 	APIFailed     int `json:"api_failed"`
-}
-
-func ms(d time.Duration) float64 { return round(float64(d) / float64(time.Millisecond)) }
-
-func round(f float64) float64 { return math.Round(f*1000) / 1000 }
-
-// middle is the median of times; it sorts them.
-func middle(times []time.Duration) time.Duration {
-	if len(times) == 0 {
-		return 0
-	}
-	slices.Sort(times)
-	return times[len(times)/2]
 }

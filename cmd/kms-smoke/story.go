@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 const (
@@ -90,7 +92,7 @@ func (s *story) bringUp(ctx context.Context) (err error) {
 	if err := s.start(ctx, "up"); err != nil {
 		return err
 	}
-	s.out.UpMS = ms(time.Since(began))
+	s.out.UpMS = figure.Millis(time.Since(began))
 	status, err := s.awaitHealthy(ctx)
 	if err != nil {
 		return err
@@ -185,8 +187,8 @@ func (s *story) talk(ctx context.Context) error {
 		}
 		time.Sleep(40 * time.Millisecond) // a user may send 20 a second
 	}
-	s.out.AcrossVersionsMS = ms(middle(times))
-	s.out.AcrossWorstMS = ms(slices.Max(times))
+	s.out.AcrossVersionsMS = figure.Millis(figure.Quantile(0.5, times))
+	s.out.AcrossWorstMS = figure.Millis(slices.Max(times))
 	return nil
 }
 
@@ -222,7 +224,7 @@ func (s *story) forbid(ctx context.Context) error {
 			last = m.at
 		}
 	}
-	s.out.SystemMessageMS = ms(last.Sub(began))
+	s.out.SystemMessageMS = figure.Millis(last.Sub(began))
 	return nil
 }
 
