@@ -10,6 +10,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/oklog/ulid/v2"
+
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 // limitsWithin bounds the waiting for what should be in force within a second; how long it took is reported.
@@ -43,7 +45,7 @@ func (s *story) limit(ctx context.Context) error {
 				return fmt.Errorf("%s with a limit of %s: %v", what, act.limit, err)
 			}
 		}
-		s.out.LimitsMS = max(s.out.LimitsMS, ms(time.Since(began)))
+		s.out.LimitsMS = max(s.out.LimitsMS, figure.Millis(time.Since(began)))
 	}
 	return nil
 }

@@ -16,6 +16,9 @@ func newAudit(who, action, subject, message string) hostdb.Audit {
 	return hostdb.Audit{ID: ulid.Make().String(), At: time.Now(), Who: who, Action: action, Subject: subject, Message: message, Result: resultOf(nil)}
 }
 
+// itself is who did what nobody asked for.
+func (d *Daemon) itself() string { return "control plane of " + d.node }
+
 // auditEnd tells the audit trail of a change that has ended.
 func (d *Daemon) auditEnd(entry hostdb.Audit, err error) {
 	entry.Result = resultOf(err)

@@ -109,7 +109,9 @@ func (d *Daemon) finishRestore(ctx context.Context) error {
 	}
 	switch {
 	case err == nil:
-		d.auditAside("restore", r.Path, "begun by a control plane that was killed", nil)
+		entry := newAudit(d.itself(), "restore", r.Path, "begun by a control plane that was killed")
+		d.logError("write the audit trail", d.host.PutAudit(entry))
+		d.work.Go(func() { d.enterNow(entry) })
 		return nil
 	case d.Store().Dialect() == store.SQLite:
 		d.log.Error("a restore cannot be finished; the database is as it was", "file", r.Path, "error", err)

@@ -208,15 +208,14 @@ func (f *flight) undoPlace() error {
 // under way may still go back to what was before, so it is waited for. A pin without its set is of a version that was retired and is
 // live again: nobody would be led to it, and its tenant's clients be told to move there for ever.
 func (d *Daemon) endPlaces(now time.Time) {
-	us := "control plane of " + d.node
 	for _, p := range d.pinsOver(now) {
 		d.log.Info("a pin ends", "version", p.Version, "tenant", p.Tenant)
-		entry := newAudit(us, "pin end", p.Version+"/"+p.Tenant, "its time is over, or the version was retired")
+		entry := newAudit(d.itself(), "pin end", p.Version+"/"+p.Tenant, "its time is over, or the version was retired")
 		err := d.dropPin(p.Version, p.Tenant, "the time on this build is over", entry)
 		d.work.Go(func() { d.auditEnd(entry, err) })
 	}
 	for _, c := range d.canariesOver() {
-		entry := newAudit(us, "canary end", c.Version, "it was promoted, or the version was rolled back or retired")
+		entry := newAudit(d.itself(), "canary end", c.Version, "it was promoted, or the version was rolled back or retired")
 		err := d.dropCanary(c.Version, "version "+c.Version+" moves to another build", entry)
 		d.work.Go(func() { d.auditEnd(entry, err) })
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/runtime/auth"
 	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/testkit"
@@ -278,7 +279,7 @@ func TestPin_endsByItself(t *testing.T) {
 	orphan := *pin
 	orphan.Set, orphan.Until = newSetID(), time.Time{}
 	h.d.setPinLocked(orphan)
-	err = h.d.host.PutPin(orphan)
+	err = h.d.host.PutPin(orphan, hostdb.Audit{})
 	h.d.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
