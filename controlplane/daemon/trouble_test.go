@@ -14,6 +14,8 @@ import (
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/controlplane/hostdb"
+	"github.com/kmsctl/kms/controlplane/supervise"
+	"github.com/kmsctl/kms/runtime/plugin/pb"
 	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
@@ -247,6 +249,20 @@ func testNoDescriptors(t *testing.T, h *host) {
 		return err == nil && told && !v.Healthy && strings.Contains(v.Sets[0].Instances[0].Problem, "80 is the limit")
 	})
 	early.says(t, "while nobody else can come")
+	record, _, err := h.d.host.Process(h.version("2.0").Sets[0].ID + "/ua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), adoptWithin)
+	defer cancel()
+	next, err := supervise.Adopt(ctx, record) // as a control plane does that comes back
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := next.Client().Identify(ctx, &pb.IdentifyRequest{}); err != nil {
+		t.Errorf("it cannot be adopted: %v", err)
+	}
+	next.Detach()
 	for _, c := range crowd {
 		c.Close()
 	}

@@ -6,18 +6,29 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"syscall"
+	"time"
 )
 
-// maxSocket is the longest path a unix socket may have.
-const maxSocket = 107
+const (
+	// maxSocket is the longest path a unix socket may have.
+	maxSocket = 107
+	// spareFiles is how many descriptors clients leave to what the process itself opens: for a control plane that adopts it, for the
+	// database and the bus when they come back.
+	spareFiles = 16
+	// lookForRoom is how often a process at its limit looks whether it may take a client.
+	lookForRoom = 20 * time.Millisecond
+)
 
 // socket is a listening unix socket under its final name.
 type socket struct {
 	net.Listener
-	path string
-	dev  uint64
-	ino  uint64
+	path   string
+	dev    uint64
+	ino    uint64
+	closed chan struct{}
+	close  func() error // once
 }
 
 // listen makes the socket under another name and renames it over the old one: whoever connects to the path reaches the dead
@@ -35,13 +46,47 @@ func listen(path string) (*socket, error) {
 		return nil, fmt.Errorf("cannot listen on %q: %v", path, err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // the name may be a successor's by then
-	s := &socket{Listener: l, path: path}
+	s := &socket{Listener: l, path: path, closed: make(chan struct{})}
+	s.close = sync.OnceValue(func() error {
+		close(s.closed)
+		return l.Close()
+	})
 	if err := s.publish(made); err != nil {
 		l.Close()
 		os.Remove(made)
 		return nil, fmt.Errorf("cannot listen on %q: %v", path, err)
 	}
 	return s, nil
+}
+
+// Accept takes no client into the last descriptors: it waits in the socket's queue until there is room.
+func (s *socket) Accept() (net.Conn, error) {
+	for roomForClients() != nil {
+		select {
+		case <-s.closed:
+			return nil, net.ErrClosed
+		case <-time.After(lookForRoom):
+		}
+	}
+	return s.Listener.Accept()
+}
+
+// Close ends Accept too.
+func (s *socket) Close() error { return s.close() }
+
+// roomForClients is an error when no client may be taken.
+func roomForClients() error {
+	var limit syscall.Rlimit
+	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) // cannot fail
+	lowest, err := syscall.Open(os.DevNull, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("no file or connection can be opened, %d is the limit: %v", limit.Cur, err)
+	}
+	syscall.Close(lowest)
+	if uint64(lowest+spareFiles) >= limit.Cur {
+		return fmt.Errorf("no client is taken: all but %d open files are in use, %d is the limit", spareFiles, limit.Cur)
+	}
+	return nil
 }
 
 // publish lets everybody who may enter the directory connect: that is nginx's group and nobody else.
