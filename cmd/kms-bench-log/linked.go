@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 const linkedGoal = 30 * time.Millisecond
@@ -51,10 +53,10 @@ func (b *bench) linkedOn(ctx context.Context, h *host, quick bool) error {
 	if err := errors.Join(err, ignoring(), listening()); err != nil {
 		return err
 	}
-	p99 := at(0.99, got.times)
-	return b.tell(figure{
-		Name: "linked_p99", Value: millis(p99), Unit: "ms", Goal: "<= 30 at 1000/s", OK: p99 <= linkedGoal && len(got.times) > 0,
-		Details: map[string]any{"p50_ms": millis(at(0.5, got.times)), "messages": len(got.times), "read_from_log": healed, "quickack": quick},
+	p99 := figure.Quantile(0.99, got.times)
+	return b.figures.Tell(figure.Figure{
+		Name: "linked_p99", Value: figure.Millis(p99), Unit: "ms", Goal: "<= 30 at 1000/s", OK: p99 <= linkedGoal && len(got.times) > 0,
+		Details: map[string]any{"p50_ms": figure.Millis(figure.Quantile(0.5, got.times)), "messages": len(got.times), "read_from_log": healed, "quickack": quick},
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/plugin/pb"
 )
 
@@ -53,9 +54,9 @@ func (b *bench) logOn(ctx context.Context, h *host, kind string, goal float64) e
 	if err != nil {
 		return err
 	}
-	err = b.tell(figure{
-		Name: "ack_p99_" + kind, Value: millis(p99), Unit: "ms", Goal: "<= 20 at 1000/s", OK: p99 <= ackGoal,
-		Details: map[string]any{"p50_ms": millis(median)},
+	err = b.figures.Tell(figure.Figure{
+		Name: "ack_p99_" + kind, Value: figure.Millis(p99), Unit: "ms", Goal: "<= 20 at 1000/s", OK: p99 <= ackGoal,
+		Details: map[string]any{"p50_ms": figure.Millis(median)},
 	})
 	if err != nil {
 		return err
@@ -114,7 +115,7 @@ func (b *bench) steadily(ctx context.Context, clients []*client) (p99, p50 time.
 	err = pace(ctx, clients, b.length, &got)
 	stop()
 	err = errors.Join(err, reading())
-	return at(0.99, got.times), at(0.5, got.times), err
+	return figure.Quantile(0.99, got.times), figure.Quantile(0.5, got.times), err
 }
 
 // answers reports whether an operation ends the waiting for a message: acknowledged, or to be sent again.
@@ -215,9 +216,9 @@ func (b *bench) flatOut(ctx context.Context, u *ua, clients []*client, kind stri
 		return err
 	}
 	rate := n / took.Seconds()
-	return b.tell(figure{
+	return b.figures.Tell(figure.Figure{
 		Name: "acknowledged_" + kind, Value: rate, Unit: "messages/s", Goal: fmt.Sprintf(">= %.0f", goal), OK: rate >= goal,
-		Details: map[string]any{"ua_cpu_us_per_message": round(cpu / n * 1e6), "ua_cores": round(cpu / took.Seconds()), "refused": refused.Load()},
+		Details: map[string]any{"ua_cpu_us_per_message": figure.Round(cpu / n * 1e6), "ua_cores": figure.Round(cpu / took.Seconds()), "refused": refused.Load()},
 	})
 }
 

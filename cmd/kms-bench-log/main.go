@@ -8,12 +8,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -23,7 +20,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -47,13 +44,12 @@ type bench struct {
 	length   time.Duration
 	senders  int // each alone in its channel
 	crowd    int // clients that resume
-	out      io.Writer
+	figures  *figure.Sheet
 	progress io.Writer
-	missed   int // figures that are not ok
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	b := &bench{out: stdout, progress: stderr}
+	b := &bench{figures: figure.NewSheet(stdout), progress: stderr}
 	flags := flag.NewFlagSet("kms-bench-log", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	builds := flags.String("builds", "bin", "directory of kms-2.0")
@@ -74,7 +70,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(stderr, "kms-bench-log: error:", err)
 	}
-	if err != nil || b.missed > 0 {
+	if err != nil || b.figures.Missed() > 0 {
 		return 1
 	}
 	return 0
@@ -101,15 +97,7 @@ func (b *bench) prepare(builds, only string) (err error) {
 		return err
 	}
 	debug.SetGCPercent(400) // the load should cost little
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("cannot read the limit of open files: %v", err)
-	}
-	limit.Cur = limit.Max
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < uint64(b.crowd)+500 {
-		return errors.Join(fmt.Errorf("too few open files: %d, want %d", limit.Cur, b.crowd+500), err)
-	}
-	return nil
+	return figure.OpenFiles(b.crowd + 500)
 }
 
 func (b *bench) runAll(ctx context.Context) error {
@@ -127,41 +115,4 @@ func (b *bench) runAll(ctx context.Context) error {
 
 func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.progress, "kms-bench-log: "+format+"\n", args...)
-}
-
-// figure is one line of output.
-type figure struct {
-	Name    string         `json:"name"`
-	Value   float64        `json:"value"`
-	Unit    string         `json:"unit"`
-	Goal    string         `json:"goal"`
-	OK      bool           `json:"ok"`
-	Details map[string]any `json:"details,omitempty"`
-}
-
-// tell prints a figure.
-func (b *bench) tell(f figure) error {
-	if !f.OK {
-		b.missed++
-	}
-	f.Value = round(f.Value)
-	to := json.NewEncoder(b.out)
-	to.SetEscapeHTML(false) // for <= in goals
-	if err := to.Encode(f); err != nil {
-		return fmt.Errorf("cannot print a figure: %v", err)
-	}
-	return nil
-}
-
-func round(f float64) float64 { return math.Round(f*100) / 100 }
-
-func millis(d time.Duration) float64 { return round(float64(d) / float64(time.Millisecond)) }
-
-// at is a quantile of times, which it sorts.
-func at(q float64, times []time.Duration) time.Duration {
-	if len(times) == 0 {
-		return 0
-	}
-	slices.Sort(times)
-	return times[min(int(float64(len(times))*q), len(times)-1)]
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
 
@@ -40,9 +41,9 @@ func TestBenchLog_printsEveryFigure(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	code := run([]string{"--builds", testBuilds, "--length", "500ms", "--senders", "20", "--crowd", "100"}, &stdout, &stderr)
 	missed := 0
-	got := map[string]figure{}
+	got := map[string]figure.Figure{}
 	for line := range bytes.Lines(stdout.Bytes()) {
-		var f figure
+		var f figure.Figure
 		if err := json.Unmarshal(line, &f); err != nil {
 			t.Fatalf("not a figure: %s", line)
 		}

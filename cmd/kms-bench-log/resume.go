@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kmsctl/kms/cmd/internal/figure"
 )
 
 const (
@@ -58,11 +60,11 @@ func (b *bench) resumeOn(ctx context.Context, h *host) error {
 		return err
 	}
 	reads = u.value(ctx, "log_reads_total") - reads
-	p99 := at(0.99, times)
+	p99 := figure.Quantile(0.99, times)
 	return errors.Join(
-		b.tell(figure{Name: "resume_log_reads", Value: reads, Unit: "reads", Goal: "<= 2", OK: reads <= readsGoal, Details: map[string]any{"clients": len(clients)}}),
-		b.tell(figure{Name: "resume_p99", Value: millis(p99), Unit: "ms", Goal: "<= 1000", OK: p99 <= resumeGoal,
-			Details: map[string]any{"clients": len(clients), "p50_ms": millis(at(0.5, times)), "messages_each_at_least": missed}}),
+		b.figures.Tell(figure.Figure{Name: "resume_log_reads", Value: reads, Unit: "reads", Goal: "<= 2", OK: reads <= readsGoal, Details: map[string]any{"clients": len(clients)}}),
+		b.figures.Tell(figure.Figure{Name: "resume_p99", Value: figure.Millis(p99), Unit: "ms", Goal: "<= 1000", OK: p99 <= resumeGoal,
+			Details: map[string]any{"clients": len(clients), "p50_ms": figure.Millis(figure.Quantile(0.5, times)), "messages_each_at_least": missed}}),
 	)
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
 
@@ -232,9 +233,9 @@ func (p *party) trouble(t *testing.T, ctx context.Context, what string, lasts ti
 	}
 	times := p.during(from, to)
 	t.Logf("%s for %s: %d messages, half within %s, 99 %% within %s, all within %s; %.0f read from the log", what, lasts, len(times),
-		at(0.5, times).Round(time.Millisecond), at(0.99, times).Round(time.Millisecond), at(1, times).Round(time.Millisecond), healed)
-	if len(times) == 0 || at(0.99, times) > late {
-		t.Errorf("%s: %d messages, 99 %% within %s, want about a second", what, len(times), at(0.99, times))
+		figure.Quantile(0.5, times).Round(time.Millisecond), figure.Quantile(0.99, times).Round(time.Millisecond), figure.Quantile(1, times).Round(time.Millisecond), healed)
+	if len(times) == 0 || figure.Quantile(0.99, times) > late {
+		t.Errorf("%s: %d messages, 99 %% within %s, want about a second", what, len(times), figure.Quantile(0.99, times))
 	}
 	if err := awaitCrossing(ctx, p.here, p.there); err != nil {
 		t.Errorf("%s: afterwards %v", what, err)
