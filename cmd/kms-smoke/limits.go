@@ -50,8 +50,9 @@ func (s *story) limit(ctx context.Context) error {
 	return nil
 }
 
+// awaitRefused asks no faster than a user may talk, whose own limit would refuse it otherwise.
 func awaitRefused(wanted bool, ask func() (bool, error)) error {
-	for deadline := time.Now().Add(limitsWithin); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(limitsWithin); ; time.Sleep(200 * time.Millisecond) {
 		refused, err := ask()
 		if err != nil || refused == wanted {
 			return err

@@ -77,7 +77,11 @@ func (c *cli) tellWaiting(ctx context.Context, k *api.Client, version string) {
 			continue
 		}
 		for _, l := range leases {
-			if text := fmt.Sprintf("waiting: %s, on %s, has the lease; %d wait", l.Purpose, l.Node, l.Waiting); l.Version == version && text != said && ctx.Err() == nil {
+			if l.Version != version || l.Waiting == 0 { // it is ours by now
+				continue
+			}
+			text := fmt.Sprintf("waiting: %s, on %s, has the lease; %d wait", l.Purpose, l.Node, l.Waiting)
+			if text != said && ctx.Err() == nil {
 				c.note("%s", text)
 				said = text
 			}

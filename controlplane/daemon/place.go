@@ -258,6 +258,8 @@ func (f *flight) setFor(ctx context.Context) (*set, error) {
 	if f.new = f.d.warmSet(r.Version, r.Build); f.new != nil {
 		return f.new, f.passGate(ctx)
 	}
+	label := f.d.label(ctx, r.Build)
+	f.note(func(h *hostdb.Flight) { h.Release.Label = label })
 	err := f.prove(ctx)
 	if err == nil {
 		err = f.step("probe nginx", func() (string, error) { return f.d.probeAlone(ctx, f.new) })
