@@ -20,14 +20,11 @@ func measured(name string, value float64, unit string) figure.Figure {
 	return figure.Figure{Name: name, Value: value, Unit: unit}
 }
 
-// The crowd sits in guilds, where two talk: with a thousand clients 400 messages a second, which are 10,000 deliveries and leave the
-// two cores of a small machine, where nginx, servers and clients share them, half of their time. One channel of a thousand would
-// take nginx alone 20 ms for each message, and whatever is asked meanwhile waits for it, release or not.
+// A thousand clients receive what aki and ben say and the game server posts: 14 messages a second each, which leaves the two cores
+// of a small machine, where nginx, servers and clients share them, two thirds of their time.
 const (
-	guildSize  = 25
-	guildPause = 200 * time.Millisecond // of each who talks in a guild
-	chatPause  = 500 * time.Millisecond // of those in the lobby
-	callPause  = 100 * time.Millisecond
+	chatPause = 500 * time.Millisecond
+	callPause = 100 * time.Millisecond
 )
 
 // deploys swaps 2.0 between two builds under chatting WebSockets of both versions and steady API calls, while a tenant is pinned and
@@ -38,13 +35,10 @@ type deploys struct {
 	clients  int // WebSockets
 	versions int // live when the control plane is killed; 0: it is not
 
-	control  *api.Client
-	pair     [2]string       // the builds that 2.0 goes back and forth between
-	recruits int             // of the crowd, in guilds
-	guild    map[string]user // by version: who joins the guild that is not full yet
-	talkers  []client        // of the guilds
-	drifter  *resuming       // talks to the others of the tenant that is pinned
-	witness  *witness
+	control *api.Client
+	pair    [2]string // the builds that 2.0 goes back and forth between
+	drifter *resuming // talks to the others of the tenant that is pinned
+	witness *witness
 
 	effects, whole, renames, steps []time.Duration
 	beyond                         time.Duration
@@ -74,8 +68,6 @@ func (b *deploys) bench(ctx context.Context) (figures []figure.Figure, err error
 	chat, calls := chatEvery(chatPause, b.aki, b.ben, b.drifter), callEvery(callPause, b.game, lobby)
 	defer chat.stop()
 	defer calls.stop()
-	guilds := chatEvery(guildPause, b.talkers...)
-	defer guilds.stop()
 	if b.witness, err = startWitness(ctx, question{b.slot(), b.bare.base, "2.0", tenant, b.game.key, "channels/" + lobby}); err != nil {
 		return nil, err
 	}
@@ -92,7 +84,6 @@ func (b *deploys) bench(ctx context.Context) (figures []figure.Figure, err error
 	}
 	figures = append(figures, drained...)
 	chat.stop()
-	guilds.stop()
 	posted, failed, _ := calls.stop()
 	after, err := b.workers(ctx)
 	if err != nil {
@@ -110,56 +101,18 @@ func (b *deploys) bench(ctx context.Context) (figures []figure.Figure, err error
 // gather opens WebSockets until there are as many as asked for, half of them of each version.
 func (b *deploys) gather(ctx context.Context) error {
 	for len(b.everyone()) < b.clients {
-		for _, version := range []string{"1.0", "2.0"} {
-			if err := b.recruit(ctx, version); err != nil {
-				return err
-			}
-		}
+		b.join(newSimple(b.aki.user))
+		b.join(newResuming(b.plainBen()))
+		pause(ctx, 2*time.Millisecond)
 	}
 	return b.awaitOpen(ctx)
 }
 
-// recruit adds a client to the crowd, without TLS, whose price, paid by nginx and us for each message, is not what is measured.
-func (b *deploys) recruit(ctx context.Context, version string) error {
-	place := b.recruits % guildSize
-	if place == 0 {
-		if err := b.foundGuild(ctx, fmt.Sprintf("guild-%d", b.recruits/guildSize)); err != nil {
-			return err
-		}
-	}
-	b.recruits++
-	var c client
-	if u := b.guild[version]; version == "1.0" {
-		c = newSimple(u)
-	} else {
-		c = newResuming(u)
-	}
-	if place < 2 {
-		b.talkers = append(b.talkers, c)
-	}
-	b.join(c)
-	pause(ctx, 2*time.Millisecond)
-	return nil
-}
-
-// foundGuild makes a channel with a member for each version, whose clients are all one user's: each user may say so much.
-func (b *deploys) foundGuild(ctx context.Context, name string) error {
-	if err := b.game.call(ctx, "PUT", "channels/"+name, map[string]any{"kind": "guild"}, nil); err != nil {
-		return err
-	}
-	b.guild = map[string]user{}
-	for _, version := range []string{"1.0", "2.0"} {
-		id := name + "-" + version
-		if err := b.game.call(ctx, "PUT", "channels/"+name+"/members/"+id, nil, nil); err != nil {
-			return err
-		}
-		token, err := b.game.token(ctx, id, "Guild")
-		if err != nil {
-			return err
-		}
-		b.guild[version] = user{b.bare, version, tenant, id, name, token}
-	}
-	return nil
+// plainBen is ben without TLS, whose price, paid by nginx and us for each message, is not what is measured.
+func (b *deploys) plainBen() user {
+	u := b.ben.user
+	u.front = b.bare
+	return u
 }
 
 // join adds a client to the crowd, which counts what it misses and keeps nothing.
@@ -194,7 +147,7 @@ func (b *deploys) counted(ctx context.Context, posted []receipt, failed int, sam
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	receipts := append(append(posted, b.aki.acks()...), b.ben.acks()...)
-	wrong := b.lost() + b.behind(ctx, posted)
+	wrong := b.lost() + b.behind(ctx, receipts)
 	if err := b.chie.exactlyOnce(ctx, receipts); err != nil {
 		b.say(err.Error())
 		wrong += max(1, b.chie.missing(receipts))
@@ -229,21 +182,15 @@ func (b *deploys) lost() (n int) {
 	return n
 }
 
-// behind is how many of the crowd on 2.0 do not come in time to the last message that was acknowledged in their channel.
-func (b *deploys) behind(ctx context.Context, posted []receipt) (n int) {
-	last := map[string]int64{}
-	note := func(channel string, receipts []receipt) {
-		for _, r := range receipts {
-			last[channel] = max(last[channel], r.seq)
-		}
-	}
-	note(b.aki.in(), posted)
-	for _, c := range append(slices.Clone(b.talkers), b.ben, b.drifter) {
-		note(c.in(), c.seen().acks())
+// behind is how many of the crowd on 2.0 do not come to the last message in time.
+func (b *deploys) behind(ctx context.Context, receipts []receipt) (n int) {
+	last := int64(0)
+	for _, r := range receipts {
+		last = max(last, r.seq)
 	}
 	for _, c := range b.crowd {
 		j := c.seen()
-		if c.on() == "2.0" && j.await(ctx, "the last message", func() bool { return j.last >= last[c.in()] }) != nil {
+		if r, ok := c.(*resuming); ok && r.tenant == tenant && j.await(ctx, "the last message", func() bool { return j.last >= last }) != nil {
 			n++
 		}
 	}

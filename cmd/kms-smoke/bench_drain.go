@@ -16,9 +16,8 @@ const drainRate = 200
 // drains makes all clients of 2.0, as many as the bench has in all, and then those of 1.0 reconnect.
 func (b *deploys) drains(ctx context.Context) ([]figure.Figure, error) {
 	for of(b.everyone(), "2.0") < b.clients {
-		if err := b.recruit(ctx, "2.0"); err != nil {
-			return nil, err
-		}
+		b.join(newResuming(b.plainBen()))
+		pause(ctx, 2*time.Millisecond)
 	}
 	if err := b.awaitOpen(ctx); err != nil {
 		return nil, err

@@ -15,13 +15,12 @@ type chatter struct {
 
 func startChatter(users ...client) *chatter { return chatEvery(100*time.Millisecond, users...) }
 
-// chatEvery is startChatter at a pace of its own. They take turns, as people do.
+// chatEvery is startChatter at a pace of its own.
 func chatEvery(every time.Duration, users ...client) *chatter {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &chatter{cancel: cancel}
 	for i, u := range users {
 		c.work.Go(func() {
-			pause(ctx, every*time.Duration(i)/time.Duration(len(users)))
 			for n := 0; pause(ctx, every); n++ {
 				u.say(fmt.Sprintf("おしゃべり %d-%d", i, n))
 			}

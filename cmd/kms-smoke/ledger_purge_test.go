@@ -59,7 +59,7 @@ func (c *chaos) age(ctx context.Context, st *store.Store, channel string) (int64
 	}
 	n := c.book.settled(rows, time.Now().Add(-c.agedAfter))
 	if n == 0 || rows[n-1].seq <= c.sleeper.at(channel) {
-		return 0, nil
+		return 0, fmt.Errorf("%d of %d rows are settled, and the sleeper is at %d", n, len(rows), c.sleeper.at(channel))
 	}
 	ch, err := st.Channel(ctx, tenant, channel)
 	if err != nil {

@@ -47,25 +47,34 @@ func newRig(o options) (*rig, error) {
 		}
 		r.home, r.ownHome = home, true
 	}
-	for _, address := range []*string{&r.http, &r.https, &r.irc} {
-		var err error
-		if *address, err = freeAddress(); err != nil {
-			return nil, errors.Join(err, r.removeHome())
-		}
+	if err := freeAddresses(&r.http, &r.https, &r.irc); err != nil {
+		return nil, errors.Join(err, r.removeHome())
 	}
 	return r, nil
 }
 
-// freeAddress takes a port below those that outgoing connections are given, so that nobody has it by accident a moment later.
-func freeAddress() (string, error) {
+// freeAddresses takes ports below those that outgoing connections are given, so that nobody has one by accident a moment later. All are
+// held until each is another.
+func freeAddresses(addresses ...*string) error {
+	for _, address := range addresses {
+		l, err := listenAnywhere()
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		*address = l.Addr().String()
+	}
+	return nil
+}
+
+func listenAnywhere() (net.Listener, error) {
 	for range 100 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(10000)))
-		l, err := net.Listen("tcp", address)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(10000))))
 		if err == nil {
-			return address, l.Close()
+			return l, nil
 		}
 	}
-	return "", errors.New("cannot find a free port of 127.0.0.1")
+	return nil, errors.New("cannot find a free port of 127.0.0.1")
 }
 
 // environ is how every kmsctl of the rig learns its settings: a store's password may not stand on a command line.

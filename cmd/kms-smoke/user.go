@@ -23,14 +23,11 @@ func (u *user) dial(ctx context.Context) (*websocket.Conn, error) {
 
 func (u *user) on() string { return u.version }
 
-func (u *user) in() string { return u.tenant + "/" + u.channel }
-
 // client is a user of either version who stays connected.
 type client interface {
 	say(text string)
 	seen() *journal
 	on() string // the version
-	in() string // tenant and channel
 	close()
 }
 
