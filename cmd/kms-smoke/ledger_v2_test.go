@@ -249,6 +249,10 @@ func (c *keeper) settle(l *line2) {
 		before.left = true
 		goodbye(before.ws)
 	}
+	if c.asleep != nil { // it was sent to sleep before it was ready
+		l.left = true
+		goodbye(l.ws)
+	}
 }
 
 // sendAgain repeats what is unanswered of a channel, in its old order.
