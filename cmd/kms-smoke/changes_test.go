@@ -334,11 +334,11 @@ func (r *changes) fail(wire *testkit.Wire, direct string) {
 		_, err := c.await(r.ctx, `"unavailable"`, `"retry":true`)
 		must(r.t, err)
 	}
-	for _, version := range []string{"1.0", "2.0"} {
-		status, text, err := r.front.do(r.ctx, http.MethodGet, "/api/"+version+"/"+tenant+"/", r.game.key, nil)
-		if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(string(text), `"unavailable"`) {
-			r.t.Errorf("the API of %s answers %d %s, %v", version, status, text, err)
-		}
+	for _, version := range []string{"1.0", "2.0"} { // each process has read the changes at a moment of its own
+		testkit.Eventually(r.t, 2*time.Second, "the API of "+version+" to refuse", func() bool {
+			status, text, err := r.front.do(r.ctx, http.MethodGet, "/api/"+version+"/"+tenant+"/", r.game.key, nil)
+			return err == nil && status == http.StatusServiceUnavailable && strings.Contains(string(text), `"unavailable"`)
+		})
 	}
 
 	wire.Hold(false)
