@@ -11,7 +11,8 @@ import (
 
 const purgeLease = "purge"
 
-// purge removes what tenants no longer keep and what no process needs any more, every so often until the control plane ends. A lease has one host do it for all.
+// purge removes what tenants no longer keep and what no process needs any more, every so often until the control plane ends. A lease
+// has one host do it for all.
 func (d *Daemon) purge() {
 	ticker := time.NewTicker(max(d.cfg.Duration("purge.every"), 100*time.Millisecond))
 	defer ticker.Stop()

@@ -129,8 +129,9 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// Append queues a message for the next commit and returns at once; where more wait than a commit holds, tenants take turns. done is called once, from the log's own goroutine, in
-// the order of Append within a channel (a full queue is answered before what stands in it); it must not block. On success
+// Append queues a message for the next commit and returns at once; where more wait than a commit holds, tenants take turns. done is
+// called once, from the log's own goroutine, in the order of Append within a channel (a full queue is answered before what stands in
+// it); it must not block. On success
 // e's Seq, Epoch and At are set just before, and Shadow if it changes a shadowed message. Until done is called e belongs to the log.
 //
 // An edit or a deletion names its target, a message of the channel. One with a User changes only what that user has said. What is
