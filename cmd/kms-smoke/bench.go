@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/kmsctl/kms/cmd/internal/figure"
@@ -32,20 +34,22 @@ const (
 type deploys struct {
 	*story
 	swaps    int
-	clients  int // WebSockets
-	versions int // live when the control plane is killed; 0: it is not
+	clients  int  // WebSockets
+	versions int  // live when the control plane is killed; 0: it is not
+	polite   bool // the clients take what CPU time the servers leave
 
-	control *api.Client
-	pair    [2]string // the builds that 2.0 goes back and forth between
-	drifter *resuming // talks to the others of the tenant that is pinned
-	witness *witness
+	control  *api.Client
+	pair     [2]string // the builds that 2.0 goes back and forth between
+	phones   *farCrowd
+	drifters crowd // of the tenant that is pinned; one of them talks to the others
+	witness  *witness
 
 	effects, whole, renames, steps []time.Duration
 	beyond                         time.Duration
 }
 
 // bench brings a KMS up, measures, tears it down, and returns what was measured.
-func (b *deploys) bench(ctx context.Context) (figures []figure.Figure, err error) {
+func (b *deploys) bench(ctx context.Context) ([]figure.Figure, error) {
 	defer b.leave()
 	if err := b.bringUp(ctx); err != nil {
 		return nil, err
@@ -55,9 +59,25 @@ func (b *deploys) bench(ctx context.Context) (figures []figure.Figure, err error
 	}
 	b.control = api.Dial(filepath.Join(b.runDir(), "kms.sock"))
 	defer b.control.Close()
-	if err := b.gather(ctx); err != nil {
+	figures, err := b.underLoad(ctx)
+	if err != nil || b.versions == 0 {
+		return figures, err
+	}
+	b.leave()
+	back, err := b.comesBack(ctx)
+	return append(figures, back...), err
+}
+
+// underLoad swaps and drains while everybody talks.
+func (b *deploys) underLoad(ctx context.Context) (figures []figure.Figure, err error) {
+	if b.phones, err = startPhones(ctx, b.polite); err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, b.phones.stop()) }()
+	if err := b.gather(); err != nil {
+		return nil, err
+	}
+	defer func() { b.drifters.close() }()
 	if err := b.addDrifters(ctx); err != nil {
 		return nil, err
 	}
@@ -65,60 +85,50 @@ func (b *deploys) bench(ctx context.Context) (figures []figure.Figure, err error
 	if err != nil {
 		return nil, err
 	}
-	chat, calls := chatEvery(chatPause, b.aki, b.ben, b.drifter), callEvery(callPause, b.game, lobby)
+	chat, calls := chatEvery(chatPause, b.aki, b.ben, b.drifters[0]), callEvery(callPause, b.game, lobby)
 	defer chat.stop()
 	defer calls.stop()
 	if b.witness, err = startWitness(ctx, question{b.slot(), b.bare.base, "2.0", tenant, b.game.key, "channels/" + lobby}); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.witness.stop()) }()
-	b.say(fmt.Sprintf("%d swaps under %d WebSockets", b.swaps, len(b.everyone())))
+	b.say(fmt.Sprintf("%d swaps under %d WebSockets", b.swaps, b.clients))
 	if err := b.alternate(ctx); err != nil {
 		return nil, err
 	}
-	figures = b.timed()
 	b.say("draining")
 	drained, err := b.drains(ctx)
 	if err != nil {
-		return figures, err
+		return b.timed(), err
 	}
-	figures = append(figures, drained...)
 	chat.stop()
 	posted, failed, _ := calls.stop()
 	after, err := b.workers(ctx)
 	if err != nil {
-		return figures, err
+		return b.timed(), err
 	}
-	figures = append(figures, b.counted(ctx, posted, failed, slices.Equal(workers, after))...)
-	if b.versions == 0 {
-		return figures, nil
-	}
-	b.leave()
-	back, err := b.comesBack(ctx)
-	return append(figures, back...), err
+	kept, err := b.counted(ctx, posted, failed, slices.Equal(workers, after))
+	return slices.Concat(b.timed(), drained, kept), err
 }
 
-// gather opens WebSockets until there are as many as asked for, half of them of each version.
-func (b *deploys) gather(ctx context.Context) error {
-	for len(b.everyone()) < b.clients {
-		b.join(newSimple(b.aki.user))
-		b.join(newResuming(b.plainBen()))
-		pause(ctx, 2*time.Millisecond)
+// gather opens WebSockets, half of them of each version.
+func (b *deploys) gather() error {
+	return errors.Join(b.phones.join(b.newcomers("1.0", b.clients/2)), b.phones.join(b.newcomers("2.0", b.clients/2)))
+}
+
+// newcomers are more connections of aki or ben, without TLS, whose price, paid by nginx and us for each message, is not what is measured.
+func (b *deploys) newcomers(version string, count int) Newcomers {
+	u := b.aki.user
+	if version == "2.0" {
+		u = b.ben.user
 	}
-	return b.awaitOpen(ctx)
+	return Newcomers{count, b.bare.base, u.version, u.tenant, u.id, u.channel, u.token}
 }
 
-// plainBen is ben without TLS, whose price, paid by nginx and us for each message, is not what is measured.
-func (b *deploys) plainBen() user {
-	u := b.ben.user
-	u.front = b.bare
-	return u
-}
-
-// join adds a client to the crowd, which counts what it misses and keeps nothing.
-func (b *deploys) join(c client) {
-	c.seen().note(func() { c.seen().light = true })
-	b.crowd = append(b.crowd, c)
+// count tallies all clients, once those of 2.0 have come to a message of the lobby or do not in time.
+func (b *deploys) count(last int64) (Tally, error) {
+	far, err := b.phones.count(last)
+	return b.everyone().count().plus(b.drifters.count()).plus(far), err
 }
 
 // workers are nginx's: a reload makes others.
@@ -143,58 +153,36 @@ func (b *deploys) timed() []figure.Figure {
 }
 
 // counted waits until all that was acknowledged has arrived, and counts what should not be.
-func (b *deploys) counted(ctx context.Context, posted []receipt, failed int, sameWorkers bool) []figure.Figure {
+func (b *deploys) counted(ctx context.Context, posted []receipt, failed int, sameWorkers bool) ([]figure.Figure, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	receipts := append(append(posted, b.aki.acks()...), b.ben.acks()...)
-	wrong := b.lost() + b.behind(ctx, receipts)
+	last := int64(0)
+	for _, r := range receipts {
+		last = max(last, r.seq)
+	}
+	all, err := b.count(last)
+	if err != nil {
+		return nil, err
+	}
+	wrong := all.Lost + all.Behind + len(all.Wrong)
+	for _, what := range all.Wrong {
+		b.say(what)
+	}
 	if err := b.chie.exactlyOnce(ctx, receipts); err != nil {
 		b.say(err.Error())
 		wrong += max(1, b.chie.missing(receipts))
-	}
-	unasked := 0
-	for _, c := range b.everyone() {
-		n, _ := c.seen().counts()
-		unasked += n
-		if err := c.seen().violations(); err != nil {
-			b.say(err.Error())
-			wrong++
-		}
 	}
 	reloads := 0
 	if !sameWorkers {
 		reloads = 1
 	}
 	return []figure.Figure{
-		measured("connections closed unasked", float64(unasked), "").AtMost(0),
+		measured("connections closed unasked", float64(all.Unasked), "").AtMost(0),
 		measured("API requests failed", float64(failed), "").AtMost(0),
 		measured("messages lost, doubled or out of order", float64(wrong), "").AtMost(0),
 		measured("nginx reloads", float64(reloads), "").AtMost(0),
-	}
-}
-
-// lost is how many messages the crowd's clients of 2.0 did not get.
-func (b *deploys) lost() (n int) {
-	for _, c := range b.everyone() {
-		j := c.seen()
-		j.note(func() { n += int(j.lost) })
-	}
-	return n
-}
-
-// behind is how many of the crowd on 2.0 do not come to the last message in time.
-func (b *deploys) behind(ctx context.Context, receipts []receipt) (n int) {
-	last := int64(0)
-	for _, r := range receipts {
-		last = max(last, r.seq)
-	}
-	for _, c := range b.crowd {
-		j := c.seen()
-		if r, ok := c.(*resuming); ok && r.tenant == tenant && j.await(ctx, "the last message", func() bool { return j.last >= last }) != nil {
-			n++
-		}
-	}
-	return n
+	}, nil
 }
 
 // comesBack kills the control plane beside many versions and measures how long the next one takes until it answers.
@@ -250,12 +238,13 @@ func inMemory() string {
 func benchDeploys(ctx context.Context, o options, swaps, clients int, stdout, stderr io.Writer) int {
 	o.run = inMemory()
 	defer os.RemoveAll(o.run)
+	o.env = []string{"KMS_NGINX_WORKERS=" + strconv.Itoa(runtime.NumCPU())} // as a host that serves a thousand clients is set up
 	r, err := newRig(o)
 	if err != nil {
 		fmt.Fprintln(stderr, "kms-smoke: error:", err)
 		return 1
 	}
-	b := &deploys{story: &story{rig: r, out: &report{}, progress: stderr}, swaps: swaps, clients: clients, versions: 20}
+	b := &deploys{story: &story{rig: r, out: &report{}, progress: stderr}, swaps: swaps, clients: clients, versions: 20, polite: true}
 	figures, err := b.bench(ctx)
 	sheet := figure.NewSheet(stdout)
 	for _, f := range figures {

@@ -15,18 +15,17 @@ const drainRate = 200
 
 // drains makes all clients of 2.0, as many as the bench has in all, and then those of 1.0 reconnect.
 func (b *deploys) drains(ctx context.Context) ([]figure.Figure, error) {
-	for of(b.everyone(), "2.0") < b.clients {
-		b.join(newResuming(b.plainBen()))
-		pause(ctx, 2*time.Millisecond)
-	}
-	if err := b.awaitOpen(ctx); err != nil {
+	if err := b.phones.join(b.newcomers("2.0", b.clients-b.clients/2)); err != nil {
 		return nil, err
 	}
 	if err := b.awaitStill(ctx); err != nil {
 		return nil, err
 	}
-	lost, framed, bare, most := b.lost(), 0, 0, 0
-	framedBefore, bareBefore := b.ends()
+	before, err := b.count(0)
+	if err != nil {
+		return nil, err
+	}
+	most := 0
 	for _, version := range []string{"2.0", "1.0"} {
 		told, err := b.drain(ctx, version)
 		if err != nil {
@@ -34,22 +33,13 @@ func (b *deploys) drains(ctx context.Context) ([]figure.Figure, error) {
 		}
 		most = max(most, inOneSecond(told))
 	}
-	framed, bare = b.ends()
-	framed, bare = framed-framedBefore, bare-bareBefore
+	after, err := b.count(0)
+	framed, bare := after.Framed-before.Framed, after.Bare-before.Bare
 	return []figure.Figure{
 		measured(fmt.Sprintf("drain at %d/s: most told in one second", drainRate), float64(most), "").AtMost(1.1 * drainRate),
 		measured("drain: connections that ended with a close frame", 100*float64(framed)/float64(max(1, framed+bare)), "%").AtLeast(99.9),
-		measured("drain: messages lost by clients of 2.0", float64(b.lost()-lost), "").AtMost(0),
-	}, nil
-}
-
-func of(clients []client, version string) (n int) {
-	for _, c := range clients {
-		if c.on() == version {
-			n++
-		}
-	}
-	return n
+		measured("drain: messages lost by clients of 2.0", float64(after.Lost-before.Lost), "").AtMost(0),
+	}, err
 }
 
 // awaitStill waits until nobody is told to leave any more.
@@ -80,27 +70,12 @@ func (b *deploys) drain(ctx context.Context, version string) (told []time.Time, 
 	if _, err := b.control.Drain(ctx, controlplane.DrainRequest{Target: set, Rate: drainRate, Message: "bench"}); err != nil {
 		return nil, err
 	}
-	for _, c := range b.everyone() {
-		if c.on() != version {
-			continue
-		}
-		j := c.seen()
-		err := j.await(ctx, "the drain", func() bool {
-			n := len(j.told)
-			return n > 0 && j.told[n-1].After(began) && j.open
-		})
-		if err != nil {
-			return nil, err
-		}
-		j.note(func() {
-			for _, at := range j.told {
-				if at.After(began) {
-					told = append(told, at)
-				}
-			}
-		})
+	near, err := slices.Concat(b.everyone(), b.drifters).told(ctx, version, began)
+	if err != nil {
+		return nil, err
 	}
-	return told, nil
+	far, err := b.phones.told(version, began)
+	return append(near, far...), err
 }
 
 func (b *deploys) servingSet(ctx context.Context, version string) (id string, err error) {
@@ -116,15 +91,6 @@ func (b *deploys) servingSet(ctx context.Context, version string) (id string, er
 		}
 	}
 	return "", fmt.Errorf("no set of %s serves", version)
-}
-
-// ends counts how connections ended.
-func (b *deploys) ends() (framed, bare int) {
-	for _, c := range b.everyone() {
-		j := c.seen()
-		j.note(func() { framed, bare = framed+j.framed, bare+j.bare })
-	}
-	return framed, bare
 }
 
 // inOneSecond is the most that lie within any second.

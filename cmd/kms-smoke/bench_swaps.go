@@ -15,9 +15,9 @@ import (
 const (
 	// commandEvery is how many warm swaps are timed as a whole command: starting a program costs the others.
 	commandEvery = 5
-	// drifters are the users of a tenant that is pinned to this build and that.
+	// driftTenant is pinned to this build and that.
 	driftTenant = "drift"
-	drifters    = 10
+	driftUsers  = 10
 )
 
 // addDrifters makes the tenant that pins move about, with users who talk to each other.
@@ -35,16 +35,15 @@ func (b *deploys) addDrifters(ctx context.Context) error {
 	if err := game.call(ctx, "PUT", "channels/"+lobby, map[string]any{"kind": "world"}, nil); err != nil {
 		return err
 	}
-	for i := range drifters { // users of their own: a canary's share is by user
+	for i := range driftUsers { // users of their own: a canary's share is by user
 		id := fmt.Sprintf("drifter-%d", i)
 		token, err := game.token(ctx, id, "Drifter")
 		if err != nil {
 			return err
 		}
-		b.drifter = newResuming(user{b.front, "2.0", driftTenant, id, lobby, token})
-		b.join(b.drifter)
+		b.drifters = append(b.drifters, light(newResuming(user{b.front, "2.0", driftTenant, id, lobby, token})))
 	}
-	return b.awaitOpen(ctx)
+	return b.drifters.awaitOpen(ctx)
 }
 
 // alternate deploys the other build, then goes back and forth between the two warm sets.

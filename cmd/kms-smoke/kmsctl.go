@@ -85,14 +85,15 @@ type daemon struct {
 	ended          chan struct{}
 }
 
-// launch starts kmsctl in a process group of its own, out of reach of the terminal's Ctrl-C. It ends with us, however we do.
+// launch starts kmsctl in a session of its own, as a host does: out of reach of the terminal's Ctrl-C, and with its own share of the CPU.
+// It ends with us, however we do.
 func (r *rig) launch(args ...string) (*daemon, error) {
 	args = append(args, "-o", "json")
 	d := &daemon{cmd: exec.Command(filepath.Join(r.builds, "kmsctl"), args...), stdout: &recorder{}, stderr: &recorder{}, ended: make(chan struct{})}
 	d.cmd.Env = r.environ()
 	d.cmd.Stdout, d.cmd.Stderr = d.stdout, d.stderr
 	d.stderr.also = r.log
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	d.cmd.WaitDelay = time.Second // should a child that lives on hold our pipes
 	if err := d.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start kmsctl: %v", err)

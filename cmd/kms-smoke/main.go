@@ -28,6 +28,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if text := os.Getenv(witnessEnv); text != "" {
 		return testify(text, os.Stdin, stdout)
 	}
+	if os.Getenv(phonesEnv) != "" {
+		return bePhones(os.Stdin, os.Stdout)
+	}
 	flags := flag.NewFlagSet("kms-smoke", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	builds := flags.String("builds", "bin", "directory of kmsctl, kms-1.0 and kms-2.0")

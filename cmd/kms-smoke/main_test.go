@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if text := os.Getenv(witnessEnv); text != "" {
 		os.Exit(testify(text, os.Stdin, os.Stdout))
 	}
+	if os.Getenv(phonesEnv) != "" {
+		os.Exit(bePhones(os.Stdin, os.Stdout))
+	}
 	os.Exit(testMain(m))
 }
 

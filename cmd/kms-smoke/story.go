@@ -32,7 +32,7 @@ type story struct {
 	aki   *simple   // on 1.0
 	ben   *resuming // on 2.0
 	chie  *resuming // on 2.0, only listens
-	crowd []client
+	crowd crowd
 }
 
 func (s *story) say(what string) { fmt.Fprintln(s.progress, "kms-smoke:", what) }
@@ -63,9 +63,7 @@ func (s *story) tell(ctx context.Context) error {
 
 // leave closes all clients.
 func (s *story) leave() {
-	for _, c := range s.everyone() {
-		c.close()
-	}
+	s.everyone().close()
 	for _, f := range []*front{s.front, s.bare} {
 		if f != nil {
 			f.close()
@@ -73,7 +71,7 @@ func (s *story) leave() {
 	}
 }
 
-func (s *story) everyone() []client {
+func (s *story) everyone() crowd {
 	all := slices.Clone(s.crowd)
 	if s.aki != nil {
 		all = append(all, s.aki)
@@ -150,17 +148,7 @@ func (s *story) settle(ctx context.Context) error {
 		s.crowd = append(s.crowd, newSimple(s.aki.user), newResuming(s.ben.user))
 	}
 	s.out.Sockets = len(s.everyone())
-	return s.awaitOpen(ctx)
-}
-
-func (s *story) awaitOpen(ctx context.Context) error {
-	for _, c := range s.everyone() {
-		j := c.seen()
-		if err := j.await(ctx, "an open connection", func() bool { return j.open }); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.everyone().awaitOpen(ctx)
 }
 
 // talk measures how long a message takes from a user of one version to a user of the other, both ways.

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"time"
 )
 
@@ -33,35 +31,18 @@ type witness struct {
 }
 
 func startWitness(ctx context.Context, q question) (*witness, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	text, err := json.Marshal(q)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program)
-	cmd.Env, cmd.Stderr = append(os.Environ(), witnessEnv+"="+string(text)), os.Stderr
-	in, err := cmd.StdinPipe() // it ends with us, since its stdin does
+	process, err := startRole(ctx, witnessEnv+"="+string(text))
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("cannot start a witness: %v", err)
-	}
-	w := &witness{saw: make(chan testimony, 1<<10)}
-	w.stop = func() error {
-		in.Close()
-		return cmd.Wait()
-	}
+	w := &witness{saw: make(chan testimony, 1<<10), stop: process.end}
 	go func() {
 		defer close(w.saw)
-		for lines := json.NewDecoder(bufio.NewReader(out)); ; {
+		for lines := json.NewDecoder(process); ; {
 			var t testimony
 			if lines.Decode(&t) != nil {
 				return
