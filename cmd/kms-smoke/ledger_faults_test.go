@@ -23,7 +23,7 @@ type found struct {
 }
 
 var findings = map[ledgerfault.Fault]found{
-	ledgerfault.AckBeforeCommit: {"sqlite", []step{twoUA(time.Second), twoUA(2 * time.Second), twoUA(2 * time.Second)}, "acknowledged and not in the log|in the place of"},
+	ledgerfault.AckBeforeCommit: {"sqlite", []step{twoUA(time.Second), twoUA(2 * time.Second), twoUA(2 * time.Second), twoUA(2 * time.Second), twoUA(2 * time.Second)}, "acknowledged and not in the log|in the place of"},
 	ledgerfault.AckRolledBack: {"mysql", []step{
 		{time.Second, "kill", "store", time.Second}, {2 * time.Second, "kill", "store", time.Second},
 	}, "acknowledged and not in the log"},
