@@ -126,9 +126,9 @@ func newBuildGC(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove stored builds that nothing needs",
-		Long: `Gc removes builds, entry and file, that do not serve, are not warm, pinned or a canary, are in no release under way, and are not
-among the last --keep of a version, deployed or uploaded. Files that belong to no build go too. Where several hosts share the database
-only this host's files go: what the others need is not known here.`,
+		Long: `Gc removes builds, entry and file, that do not serve, are not warm, pinned or a canary, are in no release that is under way or waits
+for the lease, and are not among the last --keep of a version, deployed or uploaded. Files that belong to no build go too. Where several
+hosts share the database only this host's files go: what the others need is not known here.`,
 		Example: `  kmsctl build gc --dry-run
   kmsctl build gc --keep 3 --yes --message 'disk'`,
 		Args: args(0, 0),

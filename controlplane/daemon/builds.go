@@ -207,7 +207,7 @@ func holdFlight(r controlplane.Release, hold func(build, why string)) {
 	hold(r.Previous, fmt.Sprintf("%s of %s is under way", r.Kind, r.Version))
 }
 
-// holdLocal holds what sets, pins, canaries and flights of this host run on; d.mu is held.
+// holdLocal holds what sets, pins, canaries and flights of this host run on, and what those that wait for the lease will; d.mu is held.
 func (d *Daemon) holdLocal(hold func(build, why string)) {
 	for _, s := range d.sets {
 		hold(s.Build, fmt.Sprintf("%s for %s", s.State, s.Version))
@@ -222,6 +222,9 @@ func (d *Daemon) holdLocal(hold func(build, why string)) {
 	}
 	for _, f := range d.flights {
 		holdFlight(f.record.Release, hold)
+	}
+	for _, f := range d.waitingLocked() {
+		hold(f.record.Release.Build, fmt.Sprintf("%s of %s waits for the lease", f.record.Release.Kind, f.record.Release.Version))
 	}
 }
 

@@ -2,15 +2,19 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/runtime/store"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
@@ -75,6 +79,69 @@ func TestCollectBuilds_leavesWhatAnybodyNeeds(t *testing.T) {
 	}
 	if _, err := h.client.CollectBuilds(ctx, controlplane.GCRequest{Keep: -1}); controlplane.AsError(err).Kind != controlplane.Usage {
 		t.Errorf("keeping less than nothing: %v", err)
+	}
+}
+
+// TestCollectBuilds_leavesWhatWaits for its version's lease, or takes it over from what runs.
+func TestCollectBuilds_leavesWhatWaits(t *testing.T) {
+	d := newLedger(t)
+	d.home = &home{Paths: d.cfg.Paths()}
+	if err := os.MkdirAll(d.home.Artifacts(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	stored := func(digit string) string {
+		t.Helper()
+		b := store.Build{Digest: strings.Repeat(digit, 64), Version: "2.0", Size: 1}
+		if err := errors.Join(os.WriteFile(d.home.Artifact(b.Digest), []byte("x"), 0o500), d.Store().PutBuild(t.Context(), b)); err != nil {
+			t.Fatal(err)
+		}
+		return b.Digest
+	}
+	deployed, pinned, canary, back, unused, last := stored("1"), stored("2"), stored("3"), stored("4"), stored("5"), stored("0")
+	if _, err := d.Store().CreateTenant(t.Context(), store.Tenant{ID: "dragon"}); err != nil {
+		t.Fatal(err)
+	}
+	takeOffNow(t, d, "2.0")
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel()
+	waiting.Go(func() {
+		d.Start(ctx, controlplane.ReleaseRequest{Kind: controlplane.KindDeploy, Version: "2.0", Build: deployed, Wait: time.Hour})
+	})
+	waiting.Go(func() {
+		d.Pin(ctx, controlplane.PinRequest{Version: "2.0", Tenant: "dragon", Build: pinned, Wait: time.Hour})
+	})
+	waiting.Go(func() {
+		d.Canary(ctx, controlplane.CanaryRequest{Version: "2.0", Build: canary, Percent: 10, Wait: time.Hour})
+	})
+	waiting.Go(func() {
+		f := d.newFlight(hostdb.Flight{ID: "back", Release: controlplane.Release{Kind: controlplane.KindRollback, Version: "2.0", Build: back}})
+		defer f.cancel(nil)
+		d.claim(ctx, f, 0)
+	})
+	testkit.Eventually(t, 10*time.Second, "all four wait", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.queues["2.0"]) == 3 && d.flights["2.0"].successor != nil
+	})
+	list, err := d.CollectBuilds(t.Context(), controlplane.GCRequest{Keep: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]string{}
+	for _, b := range list {
+		kept[b.Build] = b.Kept
+	}
+	want := map[string]string{
+		deployed: "deploy of 2.0 waits for the lease", pinned: "pin of 2.0 waits for the lease", canary: "canary of 2.0 waits for the lease",
+		back: "rollback of 2.0 waits for the lease", unused: "", last: "among the last 1 of 2.0",
+	}
+	if !maps.Equal(kept, want) {
+		t.Errorf("kept %q, want %q", kept, want)
+	}
+	if _, err := os.Stat(d.home.Artifact(deployed)); err != nil {
+		t.Errorf("the file that a deploy waits to start: %v", err)
 	}
 }
 

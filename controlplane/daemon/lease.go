@@ -295,6 +295,19 @@ func (d *Daemon) unclaimLocked(f *flight) {
 	}
 }
 
+// waitingLocked are the releases, pins and canaries that wait on this host for another to end, or take it over; d.mu is held.
+func (d *Daemon) waitingLocked() (waiting []*flight) {
+	for _, queue := range d.queues {
+		waiting = append(waiting, queue...)
+	}
+	for _, f := range d.flights {
+		if f.successor != nil {
+			waiting = append(waiting, f.successor)
+		}
+	}
+	return waiting
+}
+
 // keepLease renews a lease until ctx ends, and tells each time that it could not.
 func (d *Daemon) keepLease(ctx context.Context, name, holder string, failed func(error)) {
 	ticker := time.NewTicker(leaseRenew)
@@ -327,10 +340,8 @@ func (d *Daemon) dropLeases(ctx context.Context, records []hostdb.Flight) error 
 	for _, f := range d.flights {
 		alive[d.holder(f.record.ID)] = true
 	}
-	for _, queue := range d.queues {
-		for _, f := range queue {
-			alive[d.holder(f.record.ID)] = true
-		}
+	for _, f := range d.waitingLocked() {
+		alive[d.holder(f.record.ID)] = true
 	}
 	d.mu.Unlock()
 	for _, l := range leases {
