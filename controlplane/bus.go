@@ -88,7 +88,8 @@ type BusLine struct {
 type NginxReport struct {
 	OK         bool   `json:"ok"`
 	Generation string `json:"generation,omitempty"`
-	Workers    int    `json:"workers,omitempty"` // that answered with the generation
-	Diff       string `json:"diff,omitempty"`    // unified
-	Output     string `json:"output,omitempty"`  // nginx's own words
+	Workers    int    `json:"workers,omitempty"`  // that answered with the generation; 0 from apply: nginx does not run
+	Reloaded   bool   `json:"reloaded,omitempty"` // by apply; false when nothing had changed
+	Diff       string `json:"diff,omitempty"`     // unified
+	Output     string `json:"output,omitempty"`   // nginx's own words
 }

@@ -54,8 +54,14 @@ func fakeDaemon(ctx context.Context, dir string) (*apitest.Backend, error) {
 	b.RenderFunc = func(context.Context) (map[string]string, error) {
 		return map[string]string{"nginx.conf": "events {}\n", "maps.conf": "map a b {}\n"}, nil
 	}
+	applied := []*controlplane.NginxReport{{OK: true, Generation: "g7", Workers: 2, Reloaded: true}, {OK: true, Generation: "g7", Workers: 2}, {OK: true, Generation: "g7"}}
 	b.NginxFunc = func(_ context.Context, verb string) (*controlplane.NginxReport, error) {
-		return map[string]*controlplane.NginxReport{"diff": {OK: true, Diff: "-old\n+new\n"}, "test": {Output: "unknown directive \"mpa\""}, "apply": {OK: true, Generation: "g7", Workers: 2}}[verb], nil
+		if verb == "apply" { // then once more, then while nginx is down
+			r := applied[0]
+			applied = append(applied[1:], r)
+			return r, nil
+		}
+		return map[string]*controlplane.NginxReport{"diff": {OK: true, Diff: "-old\n+new\n"}, "test": {Output: "unknown directive \"mpa\""}}[verb], nil
 	}
 	f.leadElsewhere(b)
 	b.LeasesFunc = func(context.Context) ([]controlplane.LeaseInfo, error) {

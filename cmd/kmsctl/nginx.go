@@ -99,9 +99,21 @@ func newNginxApply(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.nginxReport(r, fmt.Sprintf("nginx runs generation %s on %s", r.Generation, plural(r.Workers, "worker", "workers")))
+			return c.nginxReport(r, applied(r))
 		}),
 	})
+}
+
+// applied says what came of applying the configuration.
+func applied(r *controlplane.NginxReport) string {
+	workers := plural(r.Workers, "worker", "workers")
+	switch {
+	case r.Reloaded:
+		return fmt.Sprintf("nginx runs generation %s on %s", r.Generation, workers)
+	case r.Workers > 0:
+		return fmt.Sprintf("nothing changed: nginx runs generation %s already, on %s", r.Generation, workers)
+	}
+	return fmt.Sprintf("nginx does not run; it takes generation %s when it starts", r.Generation)
 }
 
 func (c *cli) nginxReport(r *controlplane.NginxReport, fine string) error {

@@ -145,7 +145,7 @@ func (d *Daemon) adoptSystemNginx(ctx context.Context, generation string) error 
 		return controlplane.Errorf(controlplane.Failed, "the system's nginx does not run with %q", filepath.Join(d.home.Nginx(), "nginx.conf")).
 			WithHint("docs/operations.md shows the unit; or let kms run its own: --nginx-run child")
 	}
-	if d.upToDate(ctx, master, generation) {
+	if d.upToDate(ctx, master, generation) > 0 {
 		return nil
 	}
 	_, err := d.nginx.Reload(ctx, master, generation)
@@ -322,7 +322,7 @@ func (d *Daemon) applyNginx(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if report.Workers == 0 {
+	if !report.Reloaded {
 		return "unchanged", nil
 	}
 	return fmt.Sprintf("reloaded, generation %s on %d workers", report.Generation, report.Workers), nil
@@ -339,23 +339,33 @@ func (d *Daemon) NginxApply(ctx context.Context) (*controlplane.NginxReport, err
 	failpoint.Reach(failpoint.NginxWritten)
 	report := &controlplane.NginxReport{OK: true, Generation: generation}
 	master := d.nginxMaster()
-	if master == 0 || !changed && d.upToDate(ctx, master, generation) {
+	if master == 0 {
 		return report, nil // an nginx that is down reads the file when it starts again
 	}
-	report.Workers, err = d.nginx.Reload(ctx, master, generation)
-	if err != nil {
+	if !changed {
+		report.Workers = d.upToDate(ctx, master, generation)
+	}
+	if report.Workers > 0 {
+		return report, nil
+	}
+	report.Reloaded = true
+	if report.Workers, err = d.nginx.Reload(ctx, master, generation); err != nil {
 		return nil, controlplane.Errorf(controlplane.Unhealthy, "%v", err).WithHint("kmsctl logs --role nginx")
 	}
 	failpoint.Reach(failpoint.NginxReloaded)
 	return report, nil
 }
 
-// upToDate reports whether nginx has the configuration on disk: a reload that failed or was never sent is made up for.
-func (d *Daemon) upToDate(ctx context.Context, master int, generation string) bool {
+// upToDate returns how many workers have the configuration on disk, 0 unless all do: a reload that failed or was never sent is made
+// up for.
+func (d *Daemon) upToDate(ctx context.Context, master int, generation string) (workers int) {
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
-	_, err := d.nginx.Verify(ctx, master, generation)
-	return err == nil
+	workers, err := d.nginx.Verify(ctx, master, generation)
+	if err != nil {
+		return 0
+	}
+	return workers
 }
 
 // nginxVersions is what the generated map holds.

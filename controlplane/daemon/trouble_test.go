@@ -153,6 +153,10 @@ func testRouteBack(t *testing.T, h *host) {
 			t.Errorf("version %s answers %d, want %d", version, got, want)
 		}
 	}
+	testkit.Eventually(t, 10*time.Second, "nginx has all of it, and is left alone", func() bool {
+		r, err := h.client.NginxApply(t.Context())
+		return err == nil && !r.Reloaded && r.Workers > 0
+	})
 	if v := h.version("1.0"); v.State != controlplane.Retired || v.Message != "moved" {
 		t.Errorf("1.0 is %+v", v)
 	}
