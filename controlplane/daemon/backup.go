@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -40,7 +41,10 @@ func (d *Daemon) Backup(ctx context.Context, path string) error {
 
 func (d *Daemon) backup(ctx context.Context, path string) error {
 	if d.Store().Dialect() == store.SQLite {
-		return d.Store().Backup(ctx, path)
+		d.removeHalfBackups(filepath.Dir(path))
+		d.copying.RLock()
+		defer d.copying.RUnlock()
+		return d.Store().Backup(ctx, path, d.halfBackup())
 	}
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -55,6 +59,23 @@ func (d *Daemon) backup(ctx context.Context, path string) error {
 		os.Remove(path)
 	}
 	return err
+}
+
+// halfBackup begins the names of this home's backups that are not whole yet. Another home may write its own to the same directory.
+func (d *Daemon) halfBackup() string { return ".kms-backup-" + d.identity + "-" }
+
+// removeHalfBackups removes what control planes of this home have left that were killed: all there is when none is written now.
+func (d *Daemon) removeHalfBackups(dir string) {
+	if !d.copying.TryLock() {
+		return
+	}
+	defer d.copying.Unlock()
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), d.halfBackup()) && e.Type().IsRegular() {
+			d.logError("remove a backup that was cut off", os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
 }
 
 // Restore stops all sets with an announced close, puts the backup in place with new epochs, and starts the sets again. The

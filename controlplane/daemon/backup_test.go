@@ -4,13 +4,50 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/kmsctl/kms/controlplane/config"
 	"github.com/kmsctl/kms/controlplane/hostdb"
 	"github.com/kmsctl/kms/runtime/testkit"
 )
+
+// TestBackup_removesWhatKilledOnesLeft of this home beside its file, but not while another is written.
+func TestBackup_removesWhatKilledOnesLeft(t *testing.T) {
+	d := newLedger(t)
+	dir := t.TempDir()
+	killed, other := filepath.Join(dir, d.halfBackup()+"1"), filepath.Join(dir, ".kms-backup-another-1")
+	for _, path := range []string{killed, killed + "-journal", other} {
+		if err := os.WriteFile(path, []byte("half of it"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backup := func(name string, want ...string) {
+		t.Helper()
+		if err := d.Backup(t.Context(), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		entries, err := os.ReadDir(dir)
+		var left []string
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), ".") {
+				left = append(left, filepath.Join(dir, e.Name()))
+			}
+		}
+		if err != nil || !slices.Equal(left, want) {
+			t.Errorf("beside %s there are %q, %v, want %q", name, left, err, want)
+		}
+	}
+	d.copying.RLock() // as a backup does as long as it is written
+	both := []string{other, killed, killed + "-journal"}
+	slices.Sort(both)
+	backup("first.db", both...)
+	d.copying.RUnlock()
+	backup("second.db", other)
+}
 
 // TestFinishRestore_withoutItsFile: SQLite's store is whole all the while and goes on, MySQL's may be half of two.
 func TestFinishRestore_withoutItsFile(t *testing.T) {

@@ -75,6 +75,7 @@ type Daemon struct {
 	linkMu  sync.Mutex   // one change of a slot at a time, made of what is known when it begins
 	damaged sync.Map     // digests of files that a verification found to be other bytes
 	storing sync.RWMutex // held for writing while builds are collected
+	copying sync.RWMutex // held for reading while a backup is written
 	auditMu sync.Mutex   // one at a time enters what host.db owes the audit trail
 	ctx     context.Context
 	work    sync.WaitGroup // whatever runs until ctx ends: releases, the watch, the control API

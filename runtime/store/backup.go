@@ -35,17 +35,17 @@ func (s *Store) NewEpochs(ctx context.Context) error {
 	return nil
 }
 
-// Backup copies an SQLite store into a new file (0600) as of one moment, while others read and write. ErrExists when the file
-// is there already.
-func (s *Store) Backup(ctx context.Context, path string) error {
-	err := s.backup(ctx, path)
+// Backup copies an SQLite store into a new file (0600) as of one moment, while others read and write. Until it is whole it has a name
+// beside path that begins with half, which only a kill leaves behind. ErrExists when the file is there already.
+func (s *Store) Backup(ctx context.Context, path, half string) error {
+	err := s.backup(ctx, path, half)
 	if err != nil {
 		return fmt.Errorf("cannot back up store %q to %q: %w", Redact(s.url), path, Wrap(err))
 	}
 	return nil
 }
 
-func (s *Store) backup(ctx context.Context, path string) error {
+func (s *Store) backup(ctx context.Context, path, half string) error {
 	e, ok := s.engine.(*sqliteEngine)
 	if !ok {
 		return errors.New("kms copies SQLite only; use: mariadb-dump --single-transaction --hex-blob DATABASE > FILE")
@@ -53,7 +53,7 @@ func (s *Store) backup(ctx context.Context, path string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return ErrExists
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".kms-backup-*") // 0600
+	temp, err := os.CreateTemp(filepath.Dir(path), half+"*") // 0600
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func TestBackup_isOneMomentWhileWritersRun(t *testing.T) {
 	begun := head(t, s)
 	testkit.Eventually(t, 5*time.Second, "the writer writes", func() bool { return head(t, s) > begun+20 })
 	file := filepath.Join(t.TempDir(), "backup.db")
-	must(t, s.Backup(t.Context(), file))
+	must(t, s.Backup(t.Context(), file, ".kms-half-"))
 	during := head(t, s)
 	testkit.Eventually(t, 5*time.Second, "the writer goes on", func() bool { return head(t, s) > during })
 	close(stop)
@@ -44,7 +44,7 @@ func TestBackup_isOneMomentWhileWritersRun(t *testing.T) {
 	if mode := got[fs.FileInfo](t)(os.Stat(file)).Mode().Perm(); mode != 0o600 {
 		t.Errorf("the backup has mode %v", mode)
 	}
-	if err := s.Backup(t.Context(), file); !errors.Is(err, ErrExists) {
+	if err := s.Backup(t.Context(), file, ".kms-half-"); !errors.Is(err, ErrExists) {
 		t.Errorf("over a backup: %v, want ErrExists", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".kms-*")); len(left) > 0 {
@@ -65,7 +65,7 @@ func TestRestore_bringsTheBackupUnderNewEpochs(t *testing.T) {
 	feed, n, err := s.ChangesHead(t.Context())
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "backup.db")
-	must(t, s.Backup(t.Context(), file))
+	must(t, s.Backup(t.Context(), file, ".kms-half-"))
 	got[Channel](t)(s.CreateChannel(t.Context(), Channel{Tenant: tenant, ID: "later"}))
 
 	if err := Restore(t.Context(), url, file); !errors.Is(err, ErrInUse) {
@@ -103,7 +103,7 @@ func TestRestore_intoNothingAndOverADamagedStore(t *testing.T) {
 	s := testSQLite(t)
 	testTenant(t, s)
 	file := filepath.Join(t.TempDir(), "backup.db")
-	must(t, s.Backup(t.Context(), file))
+	must(t, s.Backup(t.Context(), file, ".kms-half-"))
 	for what, content := range map[string]string{"nothing": "", "garbage": strings.Repeat("not a database ", 1000)} {
 		url := sqliteURL(t)
 		path := strings.TrimPrefix(url, "sqlite:")
@@ -124,7 +124,7 @@ func TestRestore_ignoresAStrayLog(t *testing.T) {
 	s := testSQLite(t)
 	testTenant(t, s)
 	file := filepath.Join(t.TempDir(), "backup.db")
-	must(t, s.Backup(t.Context(), file))
+	must(t, s.Backup(t.Context(), file, ".kms-half-"))
 	oldURL, url := sqliteURL(t), sqliteURL(t)
 	old := migrated(t, openStore(t, oldURL)) // open, so that its log is not brought home
 	got[Tenant](t)(old.CreateTenant(t.Context(), Tenant{ID: "ghost"}))
@@ -146,7 +146,7 @@ func TestRestore_refusesWhatIsNoBackup(t *testing.T) {
 	must(t, from.Write(t.Context(), func(tx *Tx) error {
 		return tx.exec(`INSERT INTO kms_schema (version_id, is_applied) VALUES (?, ?)`, Schema+1, true)
 	}))
-	must(t, from.Backup(t.Context(), newer))
+	must(t, from.Backup(t.Context(), newer, ".kms-half-"))
 	url := sqliteURL(t)
 	s := migrated(t, openStore(t, url))
 	testTenant(t, s)
@@ -185,7 +185,7 @@ func TestNewEpochs_changeChannelsAndFeed(t *testing.T) {
 
 func TestBackup_namesTheCommandForMySQL(t *testing.T) {
 	s := openStore(t, "mysql://u:secret@127.0.0.1:1/kms")
-	err := s.Backup(t.Context(), filepath.Join(t.TempDir(), "b"))
+	err := s.Backup(t.Context(), filepath.Join(t.TempDir(), "b"), ".kms-half-")
 	if err == nil || !strings.Contains(err.Error(), "mariadb-dump") || strings.Contains(err.Error(), "secret") {
 		t.Errorf("backup of MySQL: %v", err)
 	}

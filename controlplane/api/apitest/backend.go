@@ -331,7 +331,7 @@ func (b *Backend) NginxDiff(ctx context.Context) (*controlplane.NginxReport, err
 
 func (b *Backend) Backup(ctx context.Context, path string) error {
 	if b.BackupFunc == nil {
-		return b.DB.Backup(ctx, path)
+		return b.DB.Backup(ctx, path, ".kms-backup-")
 	}
 	return b.BackupFunc(ctx, path)
 }
