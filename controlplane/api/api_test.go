@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -127,6 +128,29 @@ func TestServer_badRequests(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestServer_isReadBeforeItHangsUp: who says "Connection: close" and still sends a body that is refused unread can read why. A connection
+// that is closed at once breaks under its writing, and then a client tells of that instead.
+func TestServer_isReadBeforeItHangsUp(t *testing.T) {
+	r := testAPI(t)
+	var err error
+	for range 5 { // the server stays for half a second, in which a busy machine may not let us write
+		conn, dialled := net.Dial("unix", r.socket)
+		if dialled != nil {
+			t.Fatal(dialled)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /v1/tenants HTTP/1.1\r\nHost: kms\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", 2<<20)
+		answer, ended := io.ReadAll(conn)
+		if ended != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 413 ")) {
+			t.Fatalf("%q, %v", answer, ended)
+		}
+		if _, err = conn.Write([]byte("{")); err == nil {
+			return
+		}
+	}
+	t.Errorf("the body after the answer: %v", err)
 }
 
 // endless is a body that goes on for as long as it is read, and counts.

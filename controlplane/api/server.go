@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -157,6 +158,9 @@ func (s *server) answer(rt route, w http.ResponseWriter, r *http.Request, result
 		if r.Context().Err() == nil {
 			s.log.Debug("control API refuses", "method", r.Method, "route", rt.path, "error", err)
 		}
+		if r.Close && r.ContentLength > 0 {
+			lingers(w)
+		}
 		writeError(w, err)
 	case rt.stream != nil:
 	case result == nil:
@@ -168,6 +172,12 @@ func (s *server) answer(rt route, w http.ResponseWriter, r *http.Request, result
 		}
 		writeJSON(w, status, result)
 	}
+}
+
+// lingers keeps the connection for half a second after the answer. A caller that says "Connection: close" would otherwise have it break
+// under a body that was refused unread, and tell of that instead of why; to others net/http does so by itself.
+func lingers(w http.ResponseWriter) {
+	http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1)) // all that tells it a body was too much
 }
 
 // noRoute answers what no route matches: 405 when another method would, else 404.

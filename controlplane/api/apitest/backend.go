@@ -82,6 +82,9 @@ func Serve(socket string, b api.Backend) (stop func(), err error) {
 	go func() { defer close(done); srv.Serve(l) }()
 	return func() {
 		cancel()
+		lingering, end := context.WithTimeout(context.Background(), time.Second) // as connections do whose body was refused
+		defer end()
+		srv.Shutdown(lingering)
 		srv.Close()
 		<-done
 	}, nil
