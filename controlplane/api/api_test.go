@@ -226,6 +226,38 @@ func TestServer_auditsEachChangeOnceWithThePeer(t *testing.T) {
 	}
 }
 
+// TestServer_auditsReleasesOnce: one that is begun has its entry from who ends it, any other from here.
+func TestServer_auditsReleasesOnce(t *testing.T) {
+	r := testAPI(t)
+	for version, test := range map[string]struct {
+		release *controlplane.Release
+		err     error
+		result  string
+	}{
+		"1": {release: &controlplane.Release{ID: 1, State: controlplane.ReleaseRunning}, result: "ok"},
+		"2": {release: &controlplane.Release{State: controlplane.ReleaseDone, Queued: true}, result: "ok"},
+		"3": {release: &controlplane.Release{State: controlplane.ReleaseDone}, result: "ok"},
+		"4": {err: controlplane.Errorf(controlplane.LeaseHeld, "not now"), result: "not now"},
+	} {
+		r.StartFunc = func(context.Context, controlplane.ReleaseRequest) (*controlplane.Release, error) {
+			return test.release, test.err
+		}
+		r.client.Start(t.Context(), controlplane.ReleaseRequest{Kind: controlplane.KindRollback, Version: version})
+		trail, err := r.client.Audit(t.Context(), "rollback "+version, 10)
+		if err != nil || len(trail) != 1 || trail[0].Action != "release" || trail[0].Result != test.result {
+			t.Errorf("%+v, %v: the audit trail says %+v, %v", test.release, test.err, trail, err)
+		}
+	}
+	failed := &controlplane.Release{State: controlplane.ReleaseFailed, Queued: true} // which its end has told
+	r.StartFunc = func(context.Context, controlplane.ReleaseRequest) (*controlplane.Release, error) {
+		return failed, controlplane.Errorf(controlplane.Unhealthy, "no")
+	}
+	r.client.Start(t.Context(), controlplane.ReleaseRequest{Kind: controlplane.KindRollback, Version: "5"})
+	if trail, err := r.client.Audit(t.Context(), "rollback 5", 10); err != nil || len(trail) != 0 {
+		t.Errorf("a rollback that failed alone is told twice: %+v, %v", trail, err)
+	}
+}
+
 func TestServer_refusesChangesFromUnknownPeers(t *testing.T) {
 	b, err := apitest.Open(t.Context(), testkit.ShortDir(t))
 	if err != nil {

@@ -21,7 +21,8 @@ type Backend interface {
 	AddBuild(ctx context.Context, artifact io.Reader, who string) (*controlplane.BuildInfo, error)
 	Builds(ctx context.Context) ([]controlplane.BuildInfo, error)
 
-	// Plan tells what a request would do. Start begins it and returns when it has the lease, for which it waits up to r.Wait.
+	// Plan tells what a request would do. Start begins it and returns when it has the lease, for which it waits up to r.Wait. A release
+	// that was begun audits itself when it ends; one that has ended already and is not queued had nothing to do.
 	Plan(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Plan, error)
 	Start(ctx context.Context, r controlplane.ReleaseRequest) (*controlplane.Release, error)
 	Release(ctx context.Context, id int64) (*controlplane.Release, error)

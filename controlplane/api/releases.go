@@ -131,7 +131,9 @@ func postRelease(c *call) (any, error) {
 	c.subject = string(r.Kind) + " " + r.Version
 	ctx, cancel := context.WithTimeout(c.ctx, defaultTimeout+r.Wait)
 	defer cancel()
-	return c.Start(ctx, r)
+	release, err := c.Start(ctx, r)
+	c.audited = release != nil && (release.Queued || !release.Ended()) // else it was not begun
+	return release, err
 }
 
 func getLeases(c *call) (any, error) {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -14,6 +15,19 @@ import (
 // newAudit is an entry of the audit trail for a change that is about to be made.
 func newAudit(who, action, subject, message string) hostdb.Audit {
 	return hostdb.Audit{ID: ulid.Make().String(), At: time.Now(), Who: who, Action: action, Subject: subject, Message: message, Result: resultOf(nil)}
+}
+
+// auditRelease is the entry of a release that has ended.
+func auditRelease(f hostdb.Flight) hostdb.Audit {
+	r := f.Release
+	result := fmt.Sprintf("%s: release %d", r.State, r.ID)
+	if r.ID == 0 {
+		result = fmt.Sprintf("%s, %s", r.State, queuedText)
+	}
+	if r.Error != nil {
+		result += ": " + firstLine(r.Error.Message)
+	}
+	return hostdb.Audit{ID: f.ID, At: r.FinishedAt, Who: r.Who, Action: "release", Subject: string(r.Kind) + " " + r.Version, Message: r.Message, Result: result}
 }
 
 // itself is who did what nobody asked for.

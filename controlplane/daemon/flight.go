@@ -114,8 +114,8 @@ func (f *flight) release() controlplane.Release {
 	return r
 }
 
-// end writes the release's outcome to the ledger, gives the lease back and tells followers. A ledger that cannot be reached
-// is written when it can. Until the version is free for the next release, this one still runs for all who ask.
+// end writes the release's outcome to the ledger and the audit trail, gives the lease back and tells followers. A ledger that cannot be
+// reached is written when it can. Until the version is free for the next release, this one still runs for all who ask.
 func (f *flight) end(ctx context.Context, err error) {
 	if f.record.Audit != nil {
 		f.endPlace(ctx, err)
@@ -130,7 +130,8 @@ func (f *flight) end(ctx context.Context, err error) {
 		release.State, release.Error = controlplane.ReleaseFailed, f.d.explain(err)
 	}
 	release.Undo = undo(*release)
-	f.d.putFlight(record)
+	entry := auditRelease(record)
+	f.d.logError("record release", f.d.host.PutEnd(record, entry))
 	failpoint.Reach(failpoint.EndWritten)
 	f.d.mu.Lock()
 	owed := record.Queued || f.successor != nil // who takes over does not wait for the ledger, and needs the lease
@@ -148,6 +149,7 @@ func (f *flight) end(ctx context.Context, err error) {
 	if owed {
 		f.d.work.Go(f.d.settleLedger)
 	}
+	f.d.enterNow(entry)
 	f.d.log.Info("release ended", "release", release.ID, "kind", release.Kind, "version", release.Version, "state", release.State)
 	f.d.events.emit(controlplane.Event{Kind: "release", Version: release.Version, Release: release.ID, Ended: release,
 		Message: fmt.Sprintf("%s of %s %s", release.Kind, release.Version, release.State)})

@@ -2,10 +2,13 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +97,42 @@ func TestFlight_runsUntilTheNextMayBegin(t *testing.T) {
 		}
 	}
 	takeOffNow(t, d, "2.0")
+}
+
+// TestFlight_isAuditedAtItsEnd with what came of it, once, also when the control plane was killed before the trail had it.
+func TestFlight_isAuditedAtItsEnd(t *testing.T) {
+	d := newLedger(t)
+	trail := func() (results []string) {
+		t.Helper()
+		all, err := d.Store().AuditTrail(t.Context(), store.AuditFilter{Subject: "deploy 2.0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range all {
+			results = append(results, a.Action+", "+a.Who+", "+a.Result)
+		}
+		return results
+	}
+	f := takeOffNow(t, d, "2.0")
+	if told := trail(); len(told) != 0 {
+		t.Errorf("while the release runs the trail says %q", told)
+	}
+	f.end(d.ctx, errors.New("it does not start\nits last log lines"))
+	failed := fmt.Sprintf("release, test, failed: release %d: it does not start", f.release().ID)
+	testkit.Eventually(t, 10*time.Second, "the trail tells", func() bool { return slices.Equal(trail(), []string{failed}) })
+
+	f = takeOffNow(t, d, "2.0")
+	ended := f.record
+	ended.Release.State, ended.Release.FinishedAt = controlplane.ReleaseDone, time.Now()
+	for range 2 { // the second as after a kill when the trail had it, and host.db did not know
+		if err := errors.Join(d.host.PutEnd(ended, auditRelease(ended)), d.closeLedger(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := fmt.Sprintf("release, test, done: release %d", ended.Release.ID)
+	if told := trail(); !slices.Equal(told, []string{done, failed}) {
+		t.Errorf("the trail says %q, want %q", told, []string{done, failed})
+	}
 }
 
 // TestFlight_tellsTheStepThatRuns to who follows, be it from before or from its middle: a step may take minutes.

@@ -24,7 +24,7 @@ func (f *flight) isQueued() bool {
 }
 
 // rollBackAlone goes back to a warm set from host.db alone, while the shared database is away: without a lease, and without a number
-// until the ledger has it. It has ended when it returns.
+// until the ledger has it. It has ended when it returns; one that failed comes with its error.
 func (d *Daemon) rollBackAlone(ctx context.Context, r controlplane.ReleaseRequest, away error) (*controlplane.Release, error) {
 	serving := d.servingSet(r.Version)
 	if serving == nil || !d.routed(r.Version) {
@@ -51,7 +51,7 @@ func (d *Daemon) rollBackAlone(ctx context.Context, r controlplane.ReleaseReques
 	f.end(d.ctx, f.runAlone(f.ahead))
 	release := f.release()
 	if release.Error != nil {
-		return nil, release.Error
+		return &release, release.Error
 	}
 	return &release, nil
 }

@@ -322,6 +322,32 @@ func killGroup(t *testing.T, r *rig, db string, kinds []kind, kills *tally) {
 	if err := r.ledgerTells(over, r.version(over), 1_000_000); err != nil {
 		t.Error(err)
 	}
+	r.releasesAudited()
+}
+
+// releasesAudited holds that the audit trail tells once of each release that was begun, and as the ledger does how it ended.
+func (r *rig) releasesAudited() {
+	r.t.Helper()
+	rows, err := r.store.Releases(r.t.Context(), "", 1_000_000)
+	r.done(err)
+	trail, err := r.store.AuditTrail(r.t.Context(), store.AuditFilter{Limit: 1_000_000})
+	r.done(err)
+	told := map[string]int{}
+	for _, a := range trail {
+		if state, rest, ok := strings.Cut(a.Result, ": release "); ok && a.Action == "release" {
+			number, _, _ := strings.Cut(rest, ":")
+			told[state+" "+number+" "+a.Subject]++
+		}
+	}
+	for _, row := range rows {
+		want := 1
+		if strings.Contains(row.Error, "before the release began") {
+			want = 0
+		}
+		if n := told[fmt.Sprintf("%s %d %s %s", row.State, row.ID, row.Kind, row.Version)]; n != want {
+			r.t.Errorf("the audit trail tells %d times, want %d, of release %+v", n, want, row)
+		}
+	}
 }
 
 // long is whether there is time for more than once.

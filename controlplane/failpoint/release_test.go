@@ -483,6 +483,10 @@ func rollBackAlone(t *testing.T, r *rig, away outage, elsewhere bool) {
 	if err != nil || rows[0].Kind != store.ReleaseRollback || rows[0].State != store.ReleaseDone || rows[0].Build != first {
 		t.Fatalf("the newest release is %+v, %v", rows, err)
 	}
+	trail, err := r.store.AuditTrail(t.Context(), store.AuditFilter{Subject: "rollback " + over})
+	if err != nil || len(trail) != 1 || !strings.HasPrefix(trail[0].Result, "done, queued") || trail[0].Who == "" {
+		t.Errorf("the audit trail says %+v, %v", trail, err)
+	}
 	if !elsewhere {
 		return
 	}

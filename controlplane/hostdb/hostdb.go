@@ -245,6 +245,13 @@ func (d *DB) PutPin(p controlplane.Pin, a Audit) error {
 	return d.change(a, func(tx *sql.Tx) error { return put(tx, "pins", "id", "body", pinID(p.Version, p.Tenant), p) })
 }
 
+// PutEnd writes how a release ended and what the audit trail is owed for it. The ledger is owed the release until it is deleted.
+func (d *DB) PutEnd(f Flight, a Audit) error {
+	return d.together(fmt.Sprintf("the end of the %s", a.Subject), func(tx *sql.Tx) error {
+		return errors.Join(put(tx, "flights", "id", "body", f.ID, f), put(tx, "audits", "id", "body", a.ID, a))
+	})
+}
+
 // Pins returns all pins, by version and tenant.
 func (d *DB) Pins() ([]controlplane.Pin, error) {
 	return all[controlplane.Pin](d, "pins", "id", "body")

@@ -128,7 +128,11 @@ func (b *Backend) Start(ctx context.Context, r controlplane.ReleaseRequest) (*co
 	if b.StartFunc == nil {
 		return nil, absent("releases")
 	}
-	return b.StartFunc(ctx, r)
+	release, err := b.StartFunc(ctx, r)
+	if err == nil && (release.Queued || !release.Ended()) {
+		b.Audited(ctx, r.Who, "release", string(r.Kind)+" "+r.Version, r.Message, nil)
+	}
+	return release, err
 }
 
 func (b *Backend) Release(ctx context.Context, id int64) (*controlplane.Release, error) {
