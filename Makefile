@@ -40,7 +40,7 @@ bench: build bin/kms-bench ## a whole KMS beside a bare floor, Nchan and tornado
 	@code=0; bin/kms-bench --builds bin --only "$(BENCH)" $(BENCH_FLAGS) || code=1; \
 	$(GO) test -run '^$$' -bench . -benchmem ./runtime/... ./versions/... || code=1; exit $$code
 
-bench-log: build bin/kms-bench-log ## the message log, resume and two linked IRC servers, one JSON line per figure; BENCH=sqlite,mariadb,resume,linked
+bench-log: build bin/kms-bench-log ## the message log, resume, two linked IRC servers and a noisy tenant, one JSON line per figure; BENCH=sqlite,mariadb,resume,linked,fairness
 	@.ci/install test
 	@.ci/with-mariadb bin/kms-bench-log --builds bin --only "$(BENCH)" $(BENCH_FLAGS)
 

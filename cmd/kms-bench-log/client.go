@@ -42,7 +42,7 @@ func (u *ua) dial(ctx context.Context, n int) (*client, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", u.socket)
 		},
 	}
-	ws, answer, err := d.DialContext(ctx, "ws://kms/ua/2.0/"+tenant+"?u=u"+strconv.Itoa(n), http.Header{})
+	ws, answer, err := d.DialContext(ctx, "ws://kms/ua/2.0/"+u.tenant+"?u=u"+strconv.Itoa(n), http.Header{})
 	if err != nil {
 		status := 0
 		if answer != nil {

@@ -84,26 +84,31 @@ func (h *host) makeStore(ctx context.Context, kind string, users, channels int) 
 	if err := st.Migrate(ctx); err != nil {
 		return err
 	}
-	if _, err := st.CreateTenant(ctx, store.Tenant{ID: tenant}); err != nil {
+	names := []string{"hall"}
+	for n := range channels {
+		names = append(names, channelName(n))
+	}
+	return addTenant(ctx, st, tenant, unlimited, 0, users, names...)
+}
+
+// addTenant makes a tenant with so many users, numbered from first, and world channels.
+func addTenant(ctx context.Context, st *store.Store, id string, limits map[string]int, first, users int, channels ...string) error {
+	if _, err := st.CreateTenant(ctx, store.Tenant{ID: id}); err != nil {
 		return err
 	}
-	if err := st.SetTenantLimits(ctx, tenant, unlimited); err != nil {
+	if err := st.SetTenantLimits(ctx, id, limits); err != nil {
 		return err
 	}
-	for n := range channels + 1 {
-		ch := store.Channel{Tenant: tenant, ID: channelName(n), Kind: store.KindWorld}
-		if n == channels {
-			ch.ID = "hall"
-		}
-		if _, err := st.CreateChannel(ctx, ch); err != nil {
+	for _, name := range channels {
+		if _, err := st.CreateChannel(ctx, store.Channel{Tenant: id, ID: name, Kind: store.KindWorld}); err != nil {
 			return err
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
-	for n := range users {
+	for n := first; n < first+users; n++ {
 		g.Go(func() error {
-			return st.PutToken(ctx, store.Token{Tenant: tenant, User: "u" + strconv.Itoa(n), Hash: auth.Hash(tokenOf(n))})
+			return st.PutToken(ctx, store.Token{Tenant: id, User: "u" + strconv.Itoa(n), Hash: auth.Hash(tokenOf(n))})
 		})
 	}
 	return g.Wait()
@@ -251,26 +256,32 @@ func (s *ircd) kill() error {
 	return nil
 }
 
-// ua is one UA process of 2.0.
+// ua is one process of 2.0, and whose clients dial it.
 type ua struct {
 	process *supervise.Process
 	socket  string
+	tenant  string
 }
 
 // startUA starts a UA whose bus is the given IRC server, and returns when it is ready and on the bus.
 func (h *host) startUA(ctx context.Context, server *ircd) (*ua, error) {
+	return h.startRole(ctx, plugin.RoleUA, server)
+}
+
+// startRole starts a process of another role likewise.
+func (h *host) startRole(ctx context.Context, role string, server *ircd) (*ua, error) {
 	set := "set" + strconv.Itoa(len(h.uas))
 	dir := filepath.Join(h.home, set)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	p, err := supervise.Start(ctx, supervise.Spec{
-		Set: set, Role: plugin.RoleUA, Program: filepath.Join(h.builds, "kms-2.0"), Dir: filepath.Join(dir, "p"), Log: filepath.Join(dir, "ua.log"),
+		Set: set, Role: role, Program: filepath.Join(h.builds, "kms-2.0"), Dir: filepath.Join(dir, "p"), Log: filepath.Join(dir, role+".log"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	u := &ua{process: p, socket: filepath.Join(dir, "ua.sock")}
+	u := &ua{process: p, socket: filepath.Join(dir, role+".sock"), tenant: tenant}
 	h.later(u.stop)
 	h.uas = append(h.uas, u)
 	l := h.link
@@ -295,7 +306,7 @@ func (u *ua) awaitBus(ctx context.Context) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the UA does not get ready: %v %v", health, err)
+			return fmt.Errorf("a process does not get ready: %v %v", health, err)
 		}
 	}
 }

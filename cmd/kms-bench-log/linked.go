@@ -37,16 +37,9 @@ func (b *bench) linkedOn(ctx context.Context, h *host, quick bool) error {
 	}
 	var got recorder
 	ignoring, hush := readAll(speakers, func(_ *client, o op) error { return unlessRefused(o) })
-	listening, stop := readAll(listeners, func(_ *client, o op) error {
-		if string(o.name) != "msg" {
-			return unlessRefused(o)
-		}
-		d, err := age(o.id)
-		got.add(d)
-		return err
-	})
+	listening, stop := readAll(listeners, timing(isMessage, &got))
 	healed := there.value(ctx, "healed_total")
-	err = pace(ctx, speakers, b.length, &got)
+	err = pace(ctx, speakers, warmTime, b.length, &got)
 	healed = there.value(ctx, "healed_total") - healed
 	hush()
 	stop()

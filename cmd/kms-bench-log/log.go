@@ -101,24 +101,41 @@ func (r *recorder) add(d time.Duration) {
 	}
 }
 
+// take returns what was gathered and begins anew.
+func (r *recorder) take() []time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	times := r.times
+	r.times = nil
+	return times
+}
+
 // steadily sends 1,000 messages a second, evenly spread over the clients, and returns how soon they were acknowledged.
 func (b *bench) steadily(ctx context.Context, clients []*client) (p99, p50 time.Duration, err error) {
 	var got recorder
-	reading, stop := readAll(clients, func(_ *client, o op) error {
-		if !answers(o) {
-			return unlessRefused(o)
-		}
-		d, err := age(o.id) // of one that was too late to be committed, too: it was waited for as long
-		got.add(d)
-		return err
-	})
-	err = pace(ctx, clients, b.length, &got)
+	reading, stop := readAll(clients, timing(answers, &got))
+	err = pace(ctx, clients, warmTime, b.length, &got)
 	stop()
 	err = errors.Join(err, reading())
 	return figure.Quantile(0.99, got.times), figure.Quantile(0.5, got.times), err
 }
 
-// answers reports whether an operation ends the waiting for a message: acknowledged, or to be sent again.
+// timing records how long the operations that are meant took to come.
+func timing(meant func(op) bool, r *recorder) func(*client, op) error {
+	return func(_ *client, o op) error {
+		if !meant(o) {
+			return unlessRefused(o)
+		}
+		d, err := age(o.id)
+		r.add(d)
+		return err
+	}
+}
+
+func isMessage(o op) bool { return string(o.name) == "msg" }
+
+// answers reports whether an operation ends the waiting for a message: acknowledged, or too late to be committed and to be sent again,
+// which was waited for as long.
 func answers(o op) bool {
 	return string(o.name) == "ack" || string(o.name) == "nack" && bytes.Contains(o.whole, []byte(`"retry":true`)) && len(o.id) > 0
 }
@@ -156,22 +173,42 @@ func readAll(clients []*client, each func(*client, op) error) (wait func() error
 	}
 }
 
-// pace has the clients send in turn, 1,000 messages a second in all, and switches the recorder on when it is warm.
-func pace(ctx context.Context, clients []*client, length time.Duration, r *recorder) error {
+// readUntilClosed is readAll of clients that stay until the host is closed.
+func (h *host) readUntilClosed(clients []*client, each func(*client, op) error) {
+	wait, stop := readAll(clients, each)
+	h.later(func() error {
+		stop()
+		defer leaveAll(clients)
+		return wait()
+	})
+}
+
+// pace has the clients send in turn, 1,000 messages a second in all, and switches the recorders on for length when it is warm.
+func pace(ctx context.Context, clients []*client, warm, length time.Duration, recorders ...*recorder) error {
+	record := func(on bool) {
+		for _, r := range recorders {
+			r.on.Store(on)
+		}
+	}
+	defer record(false)
+	return evenly(ctx, warm+length, func(i int) error {
+		if i == int(warm*steady/time.Second) {
+			record(true)
+		}
+		return clients[i%len(clients)].send(1)
+	})
+}
+
+// evenly calls f 1,000 times a second, and counts the calls for it. What comes late is made up for.
+func evenly(ctx context.Context, length time.Duration, f func(i int) error) error {
 	start := time.Now()
-	for sent := 0; ; sent++ {
-		due := start.Add(time.Duration(sent) * time.Second / steady)
-		if wait := time.Until(due); wait > 0 {
-			time.Sleep(wait)
-		}
-		switch at := due.Sub(start); {
-		case at >= warmTime+length || ctx.Err() != nil:
-			r.on.Store(false)
+	for i := 0; ; i++ {
+		due := start.Add(time.Duration(i) * time.Second / steady)
+		time.Sleep(time.Until(due))
+		if due.Sub(start) >= length || ctx.Err() != nil {
 			return ctx.Err()
-		case at >= warmTime:
-			r.on.Store(true)
 		}
-		if err := clients[sent%len(clients)].send(1); err != nil {
+		if err := f(i); err != nil {
 			return err
 		}
 	}

@@ -1,8 +1,9 @@
 // Command kms-bench-log measures the message log and what stands on it, with real UA processes of 2.0 over their unix sockets: how
-// many messages a second are acknowledged, how soon, how a crowd resumes, and how long a message takes over two linked IRC servers.
+// many messages a second are acknowledged, how soon, how a crowd resumes, how long a message takes over two linked IRC servers, and how
+// much longer beside a tenant that sends ten times its quota.
 // It prints one JSON line per figure and exits with 1 when a goal is missed. KMS_TEST_MYSQL names the MariaDB server to use.
 //
-//	kms-bench-log --builds bin                       everything, about two minutes
+//	kms-bench-log --builds bin                       everything, about three minutes
 //	kms-bench-log --builds bin --only resume,linked  some of it
 package main
 
@@ -34,6 +35,7 @@ var scenarios = []struct {
 	{"mariadb", func(b *bench, ctx context.Context) error { return b.log(ctx, "mariadb", 5_000) }},
 	{"resume", (*bench).resume},
 	{"linked", (*bench).linked},
+	{"fairness", (*bench).fairness},
 }
 
 // bench is one run.

@@ -58,6 +58,11 @@ func TestBenchLog_printsEveryFigure(t *testing.T) {
 			t.Errorf("%s is %+v: %s", name, got[name], stderr.Bytes())
 		}
 	}
+	for _, name := range []string{"fairness_ack", "fairness_delivery"} { // which may be less than 0
+		if got[name].Details["p99_alone_ms"] == nil || got[name].Goal == "" {
+			t.Errorf("%s is %+v: %s", name, got[name], stderr.Bytes())
+		}
+	}
 	if wanted := min(missed, 1); code != wanted {
 		t.Errorf("ended with %d, %d goals missed: %s", code, missed, stderr.Bytes())
 	}

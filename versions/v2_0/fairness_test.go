@@ -37,7 +37,8 @@ const (
 // TestFairness_aTenantAtTenTimesItsQuota compares how long a tenant's messages take, from a client to another one, with and without
 // a second tenant that sends ten times what it may: five pairs of runs, and the median of how far the p99 moved. Beside other tests
 // that take the processors the times say nothing, and an attempt whose p99 alone is far from that of a calm machine is not counted;
-// that no more than the quota is taken of the noisy tenant, and all of the other, holds in each.
+// that no more than the quota is taken of the noisy tenant, and all of the other, holds in each. The figure itself, of processes of their
+// own and with POSTs besides, is measured by `make bench-log BENCH=fairness`.
 func TestFairness_aTenantAtTenTimesItsQuota(t *testing.T) {
 	// Clients and server share this process: a goroutine in a commit must not keep the others of it waiting for a processor.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
