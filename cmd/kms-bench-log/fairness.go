@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/rpc"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/kmsctl/kms/cmd/internal/figure"
 	"github.com/kmsctl/kms/runtime/plugin"
@@ -20,7 +19,7 @@ const (
 )
 
 // fairness measures how much longer a tenant's users wait while another tenant sends ten times its quota to the same processes, by
-// WebSocket and by POST: in pairs of runs, alone and beside it. The clients of both are this process: what they cost each other counts.
+// WebSocket and by POST: in pairs of runs, alone and beside it.
 func (b *bench) fairness(ctx context.Context) error {
 	h, err := newHost(ctx, b.builds, "sqlite", b.senders, b.senders)
 	if err != nil {
@@ -46,7 +45,7 @@ func (b *bench) fairnessOn(ctx context.Context, h *host) error {
 	if err != nil {
 		return err
 	}
-	n, err := h.joinNoise(ctx, u, api)
+	n, err := h.startNoise(ctx, u, api)
 	if err != nil {
 		return err
 	}
@@ -54,27 +53,27 @@ func (b *bench) fairnessOn(ctx context.Context, h *host) error {
 }
 
 // compare tells the figures. There are ten runs, each half as long as what is measured once.
-func (b *bench) compare(ctx context.Context, v *victim, n *noise) error {
+func (b *bench) compare(ctx context.Context, v *victim, noise *rpc.Client) error {
 	if err := pace(ctx, v.talkers, warmTime, 0); err != nil { // recorded by nobody
 		return err
 	}
+	var heard Heard
 	acks, deliveries := contest{name: "fairness_ack"}, contest{name: "fairness_delivery"}
 	for pair := range pairs {
 		ack, delivery, err := v.run(ctx, b.length/2)
 		if err != nil {
 			return err
 		}
-		making, stopped := errgroup.WithContext(ctx)
-		making.Go(func() error { return n.run(stopped, b.length/2) })
+		making := noise.Go("Noise.Run", b.length/2, &heard, nil)
 		besideAck, besideDelivery, err := v.run(ctx, b.length/2)
-		if err := errors.Join(err, making.Wait()); err != nil {
+		if err := errors.Join(err, (<-making.Done).Error); err != nil {
 			return err
 		}
 		b.say("fairness: pair %d: p99 of acknowledgements %v alone, %v beside; of deliveries %v, %v", pair+1, ack, besideAck, delivery, besideDelivery)
 		acks.add(ack, besideAck)
 		deliveries.add(delivery, besideDelivery)
 	}
-	return errors.Join(b.figures.Tell(n.judge(acks.figure())), b.figures.Tell(n.judge(deliveries.figure())))
+	return errors.Join(b.figures.Tell(heard.judge(acks.figure())), b.figures.Tell(heard.judge(deliveries.figure())))
 }
 
 // contest gathers a p99 from the pairs.

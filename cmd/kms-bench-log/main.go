@@ -51,6 +51,9 @@ type bench struct {
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	if os.Getenv(noiseEnv) != "" {
+		return beNoise(stderr)
+	}
 	b := &bench{figures: figure.NewSheet(stdout), progress: stderr}
 	flags := flag.NewFlagSet("kms-bench-log", flag.ContinueOnError)
 	flags.SetOutput(stderr)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/rpc"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kmsctl/kms/cmd/internal/figure"
+	"github.com/kmsctl/kms/cmd/internal/role"
 	"github.com/kmsctl/kms/runtime/auth"
 	"github.com/kmsctl/kms/runtime/store"
 )
@@ -27,8 +29,11 @@ const (
 	noisyPosts = 8           // that are under way at a time
 )
 
-// noise is a tenant that sends ten times its quota.
-type noise struct {
+// noiseEnv makes this program a Noise.
+const noiseEnv = "KMS_BENCH_LOG_NOISE"
+
+// Noise is a tenant that sends ten times its quota, in a process of its own: what its clients cost is no fault of KMS.
+type Noise struct {
 	clients      []*client
 	api          http.Client
 	sends, posts sent
@@ -45,60 +50,77 @@ func (s *sent) count(taken bool) {
 	}
 }
 
-func (h *host) joinNoise(ctx context.Context, u, api *ua) (*noise, error) {
-	if err := h.addNoisy(ctx); err != nil {
-		return nil, err
+// Loudness is how many quotas were sent, and how many of them were taken.
+type Loudness struct {
+	Sent  float64 `json:"quotas_sent"`
+	Taken float64 `json:"quotas_taken"`
+}
+
+func (s *sent) loudness(lasted time.Duration) Loudness {
+	quotas := func(count *atomic.Int64) float64 {
+		return figure.Round(float64(count.Load()) / lasted.Seconds() / noisyQuota)
 	}
-	n := &noise{api: http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	return Loudness{quotas(&s.answered), quotas(&s.taken)}
+}
+
+// Heard is the loudness of all runs, by way.
+type Heard struct {
+	WebSocket Loudness `json:"websocket"`
+	Post      Loudness `json:"post"`
+}
+
+// Sockets are those of the UA and the API process.
+type Sockets struct{ UA, API string }
+
+// beNoise is the life of that process.
+func beNoise(stderr io.Writer) int {
+	n := &Noise{}
+	defer func() { leaveAll(n.clients) }()
+	if err := role.Serve(n); err != nil {
+		fmt.Fprintln(stderr, "kms-bench-log: error:", err)
+		return 1
+	}
+	return 0
+}
+
+// Join logs the noisy users in.
+func (n *Noise) Join(at Sockets, _ *bool) error {
+	n.api = http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		MaxIdleConnsPerHost: noisyPosts,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", api.socket)
+			return (&net.Dialer{}).DialContext(ctx, "unix", at.API)
 		},
-	}}}
-	as := &ua{socket: u.socket, tenant: noisy}
+	}}
+	as := &ua{socket: at.UA, tenant: noisy}
 	for i := range noisyUsers {
-		c, err := as.enter(ctx, noisyFirst+i, "hall")
+		c, err := as.enter(context.Background(), noisyFirst+i, "hall")
 		if err != nil {
-			leaveAll(n.clients)
-			return nil, err
+			return err
 		}
 		n.clients = append(n.clients, c)
 	}
-	h.readUntilClosed(n.clients, func(_ *client, o op) error {
+	readAll(n.clients, func(_ *client, o op) error {
 		if name := string(o.name); name == "ack" || name == "nack" {
 			n.sends.count(name == "ack")
 		}
 		return nil
 	})
-	return n, nil
+	return nil
 }
 
-func (h *host) addNoisy(ctx context.Context) error {
-	st, err := store.Open(ctx, h.url, store.Options{})
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	quotas := map[string]int{"messages_per_second": noisyQuota, "api_requests_per_second": noisyQuota}
-	if err := addTenant(ctx, st, noisy, quotas, noisyFirst, noisyUsers, "hall"); err != nil {
-		return err
-	}
-	_, err = st.CreateKey(ctx, noisy, "", auth.Hash(noisyKey))
-	return err
-}
-
-// run sends as long as pace does.
-func (n *noise) run(ctx context.Context, length time.Duration) error {
+// Run sends for a while after it has begun to, and tells how loud it all was so far.
+func (n *Noise) Run(length time.Duration, heard *Heard) error {
 	start := time.Now()
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := errgroup.WithContext(context.Background())
 	g.Go(func() error { return pace(ctx, n.clients, settled, length) })
 	g.Go(func() error { return n.post(ctx, length) })
 	err := g.Wait()
 	n.lasted += time.Since(start)
+	*heard = Heard{n.sends.loudness(n.lasted), n.posts.loudness(n.lasted)}
 	return err
 }
 
-func (n *noise) post(ctx context.Context, length time.Duration) error {
+func (n *Noise) post(ctx context.Context, length time.Duration) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(noisyPosts)
 	err := evenly(ctx, settled+length, func(int) error {
@@ -108,7 +130,7 @@ func (n *noise) post(ctx context.Context, length time.Duration) error {
 	return errors.Join(g.Wait(), err)
 }
 
-func (n *noise) postOne() error {
+func (n *Noise) postOne() error {
 	r, err := http.NewRequest(http.MethodPost, "http://kms/api/2.0/"+noisy+"/channels/hall/messages", strings.NewReader(`{"text":"`+text+`"}`))
 	if err != nil {
 		return err
@@ -132,15 +154,38 @@ func (n *noise) postOne() error {
 }
 
 // judge adds how loud the noise was. A figure with too little of it shows nothing.
-func (n *noise) judge(f figure.Figure) figure.Figure {
-	for name, s := range map[string]*sent{"websocket": &n.sends, "post": &n.posts} {
-		quotas := func(count *atomic.Int64) float64 {
-			return figure.Round(float64(count.Load()) / n.lasted.Seconds() / noisyQuota)
-		}
-		f.Details[name] = map[string]float64{"quotas_sent": quotas(&s.answered), "quotas_taken": quotas(&s.taken)}
-		if quotas(&s.answered) < 9 {
-			f.OK, f.Problem = false, "the noise was too low"
-		}
+func (h Heard) judge(f figure.Figure) figure.Figure {
+	f.Details["noise"] = h
+	if min(h.WebSocket.Sent, h.Post.Sent) < 9 {
+		f.OK, f.Problem = false, "the noise was too low"
 	}
 	return f
+}
+
+// startNoise makes the noisy tenant, and a process that is it.
+func (h *host) startNoise(ctx context.Context, u, api *ua) (*rpc.Client, error) {
+	if err := h.addNoisy(ctx); err != nil {
+		return nil, err
+	}
+	process, err := role.StartPolite(ctx, noiseEnv+"=1")
+	if err != nil {
+		return nil, err
+	}
+	h.later(process.End)
+	n := process.Client()
+	return n, n.Call("Noise.Join", Sockets{u.socket, api.socket}, new(bool))
+}
+
+func (h *host) addNoisy(ctx context.Context) error {
+	st, err := store.Open(ctx, h.url, store.Options{})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	quotas := map[string]int{"messages_per_second": noisyQuota, "api_requests_per_second": noisyQuota}
+	if err := addTenant(ctx, st, noisy, quotas, noisyFirst, noisyUsers, "hall"); err != nil {
+		return err
+	}
+	_, err = st.CreateKey(ctx, noisy, "", auth.Hash(noisyKey))
+	return err
 }

@@ -29,7 +29,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return testify(text, os.Stdin, stdout)
 	}
 	if os.Getenv(phonesEnv) != "" {
-		return bePhones(os.Stdin, os.Stdout)
+		return bePhones()
 	}
 	flags := flag.NewFlagSet("kms-smoke", flag.ContinueOnError)
 	flags.SetOutput(stderr)

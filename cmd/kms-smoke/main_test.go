@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		os.Exit(testify(text, os.Stdin, os.Stdout))
 	}
 	if os.Getenv(phonesEnv) != "" {
-		os.Exit(bePhones(os.Stdin, os.Stdout))
+		os.Exit(bePhones())
 	}
 	os.Exit(testMain(m))
 }

@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"io"
+	"fmt"
 	"net/rpc"
-	"net/rpc/jsonrpc"
 	"os"
-	"strconv"
-	"syscall"
 	"time"
+
+	"github.com/kmsctl/kms/cmd/internal/role"
 )
 
-// phonesEnv makes this program the bench's many clients, who are asked by JSON-RPC on stdin and stdout.
+// phonesEnv makes this program the bench's many clients.
 const phonesEnv = "KMS_SMOKE_PHONES"
 
 // Phones are the many clients of the bench, in a process of their own: in the bench's, what it measures would wait for their turns.
@@ -65,45 +64,34 @@ func (p *Phones) Count(last int64, t *Tally) error {
 	return nil
 }
 
-// bePhones is the life of that process, until stdin ends.
-func bePhones(in io.Reader, out io.WriteCloser) int {
-	if nice, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0); err == nil {
-		// Where each session has its share of the CPU, nice only counts within one, and this is the share's. The system call tells 20 - nice.
-		_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(20-nice)), 0)
-	}
+// bePhones is the life of that process.
+func bePhones() int {
 	p := &Phones{ctx: context.Background()}
 	defer p.clients.close()
-	server := rpc.NewServer()
-	if err := server.Register(p); err != nil {
-		panic(err) // no such methods
+	if err := role.Serve(p); err != nil {
+		fmt.Fprintln(os.Stderr, "kms-smoke: error:", err)
+		return 1
 	}
-	server.ServeCodec(jsonrpc.NewServerCodec(stdio{in, out}))
 	return 0
-}
-
-// stdio is one connection.
-type stdio struct {
-	io.Reader
-	io.WriteCloser
 }
 
 // farCrowd are the phones as the bench sees them.
 type farCrowd struct {
-	process *role
+	process *role.Process
 	client  *rpc.Client
 }
 
-// startPhones starts the process; polite, it takes what CPU time the others leave, since real phones have their own.
+// startPhones starts the process; polite, it takes what CPU time the others leave.
 func startPhones(ctx context.Context, polite bool) (*farCrowd, error) {
-	var wrapper []string
+	start := role.Start
 	if polite {
-		wrapper = []string{"nice", "-n", "19"}
+		start = role.StartPolite
 	}
-	process, err := startRole(ctx, phonesEnv+"=1", wrapper...)
+	process, err := start(ctx, phonesEnv+"=1")
 	if err != nil {
 		return nil, err
 	}
-	return &farCrowd{process, jsonrpc.NewClient(process)}, nil
+	return &farCrowd{process, process.Client()}, nil
 }
 
 func (f *farCrowd) join(n Newcomers) error { return f.client.Call("Phones.Join", n, new(bool)) }
@@ -118,4 +106,4 @@ func (f *farCrowd) count(last int64) (t Tally, err error) {
 	return t, err
 }
 
-func (f *farCrowd) stop() error { return f.process.end() }
+func (f *farCrowd) stop() error { return f.process.End() }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/kmsctl/kms/cmd/internal/role"
 )
 
 // witnessEnv makes this program a witness; its value is the JSON of the question.
@@ -35,11 +37,11 @@ func startWitness(ctx context.Context, q question) (*witness, error) {
 	if err != nil {
 		return nil, err
 	}
-	process, err := startRole(ctx, witnessEnv+"="+string(text))
+	process, err := role.Start(ctx, witnessEnv+"="+string(text))
 	if err != nil {
 		return nil, err
 	}
-	w := &witness{saw: make(chan testimony, 1<<10), stop: process.end}
+	w := &witness{saw: make(chan testimony, 1<<10), stop: process.End}
 	go func() {
 		defer close(w.saw)
 		for lines := json.NewDecoder(process); ; {
