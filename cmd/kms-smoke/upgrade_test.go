@@ -101,7 +101,7 @@ func (s *story) swapped(t *testing.T, ctx context.Context, build string) (id int
 	must(t, err)
 	seen := errors.New("seen")
 	err = k.Events(ctx, controlplane.EventQuery{Release: r.ID, Follow: true}, func(e controlplane.Event) error {
-		if e.Step != nil && e.Step.Name == "swap" {
+		if e.Step != nil && e.Step.Name == "swap" && e.Step.State == "done" {
 			return seen
 		}
 		return nil
