@@ -82,12 +82,18 @@ func checkRequest(req *pb.ConfigureRequest) error {
 	return names.Version(req.GetVersion())
 }
 
+// apiInterval is from the beginning of one commit of an API process to the next, unless it is set. On SQLite processes take turns: what
+// game servers say is committed in fewer turns than what users say, who would wait for each of them.
+const apiInterval = 20 * time.Millisecond
+
 // compose wires the parts; nothing of it can fail or waits for database or bus.
 func (r *running) compose(b Build, role string, req *pb.ConfigureRequest) {
 	limits := req.GetLimits()
-	r.chatlog = chatlog.Open(r.store, chatlog.Options{
-		Interval: time.Duration(limits.GetCommitIntervalMs()) * time.Millisecond, Logger: r.log,
-	})
+	interval := time.Duration(limits.GetCommitIntervalMs()) * time.Millisecond
+	if interval == 0 && role == plugin.RoleAPI {
+		interval = apiInterval
+	}
+	r.chatlog = chatlog.Open(r.store, chatlog.Options{Interval: interval, Logger: r.log})
 	origin := chat.Origin(req.GetNode(), req.GetSet(), role)
 	config := chat.Config{
 		Store: r.store, Log: r.chatlog, Version: r.version, Origin: origin, Limits: chatLimits(limits), Logger: r.log,
