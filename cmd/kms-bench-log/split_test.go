@@ -20,6 +20,7 @@ type member struct {
 	mu      sync.Mutex
 	last    int64 // seq
 	head    int64 // of what was acknowledged to it
+	owed    int   // messages that were sent and are not acknowledged
 	arrived []arrival
 }
 
@@ -36,6 +37,7 @@ func (m *member) take(o op) error {
 	switch string(o.name) {
 	case "ack":
 		m.head = max(m.head, o.seq)
+		m.owed--
 	case "nack":
 		return fmt.Errorf("refused: %s", o.whole)
 	case "msg":
@@ -48,6 +50,14 @@ func (m *member) take(o op) error {
 		return err
 	}
 	return nil
+}
+
+// say sends a message; an error shows when reading.
+func (m *member) say() {
+	m.mu.Lock()
+	m.owed++
+	m.mu.Unlock()
+	_ = m.send(1)
 }
 
 // between are the times that messages took which were sent in a span of time and had arrived by its end.
@@ -87,13 +97,13 @@ func startParty(t *testing.T, ctx context.Context, here, there *ua, channels int
 	}
 	talking, hush := context.WithCancel(ctx)
 	var talk sync.WaitGroup
-	for n, c := range clients {
+	for n, m := range p.members {
 		if n%4 == 3 {
 			continue // in every other channel one side only listens: nothing it says itself tells it what it lacks
 		}
 		talk.Go(func() {
 			for talking.Err() == nil {
-				_ = c.send(1) // an error shows when reading
+				m.say()
 				sleep(talking, 50*time.Millisecond)
 			}
 		})
@@ -116,14 +126,14 @@ func startParty(t *testing.T, ctx context.Context, here, there *ua, channels int
 	return p
 }
 
-// settle waits until everybody has everything that was acknowledged to anybody, if that ever comes.
+// settle waits until all that was sent is acknowledged and everybody has it, if that ever comes.
 func (p *party) settle(ctx context.Context) {
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && p.behind() > 0 && ctx.Err() == nil; {
 		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-// behind counts the members that lack something.
+// behind counts the members that lack something: a message, or an acknowledgement.
 func (p *party) behind() (n int) {
 	heads := map[string]int64{}
 	for _, m := range p.members {
@@ -133,7 +143,7 @@ func (p *party) behind() (n int) {
 	}
 	for _, m := range p.members {
 		m.mu.Lock()
-		if m.last < heads[m.channel] {
+		if m.last < heads[m.channel] || m.owed > 0 {
 			n++
 		}
 		m.mu.Unlock()
