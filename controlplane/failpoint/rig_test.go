@@ -357,7 +357,7 @@ func (r *rig) unsettled(version string, before controlplane.VersionInfo) error {
 	if v.Running != nil {
 		return errors.New("a release still runs")
 	}
-	if err := r.ledgerTells(version, v, 100); err != nil {
+	if err := r.ledgerTells(version, v, 1_000); err != nil {
 		return err
 	}
 	leases, err := r.store.Leases(r.t.Context())
