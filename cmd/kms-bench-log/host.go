@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -28,6 +27,7 @@ import (
 	"github.com/kmsctl/kms/runtime/plugin"
 	"github.com/kmsctl/kms/runtime/plugin/pb"
 	"github.com/kmsctl/kms/runtime/store"
+	"github.com/kmsctl/kms/runtime/testkit/freeport"
 )
 
 const tenant = "bench"
@@ -161,7 +161,7 @@ func (h *host) startIRC(n int, via func(peer string) (string, error)) ([]*ircd, 
 		}
 		for _, address := range []*string{&o.Listen, &o.LinkListen} {
 			var err error
-			if *address, err = freeAddress(); err != nil {
+			if *address, _, err = freeport.Claim(); err != nil {
 				return nil, err
 			}
 		}
@@ -195,17 +195,6 @@ func (h *host) startIRC(n int, via func(peer string) (string, error)) ([]*ircd, 
 	stored.Password, stored.State = "bench", store.LinkActive
 	h.link = irclink.BusLink(stored)
 	return all, nil
-}
-
-// freeAddress takes a port below those that outgoing connections are given.
-func freeAddress() (string, error) {
-	for range 100 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+mathrand.IntN(10000)))
-		if l, err := net.Listen("tcp", address); err == nil {
-			return address, l.Close()
-		}
-	}
-	return "", errors.New("cannot find a free port of 127.0.0.1")
 }
 
 func (s *ircd) start() error {

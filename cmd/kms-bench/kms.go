@@ -7,12 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -21,6 +18,7 @@ import (
 
 	"github.com/kmsctl/kms/controlplane"
 	"github.com/kmsctl/kms/runtime/plugin/pb"
+	"github.com/kmsctl/kms/runtime/testkit/freeport"
 )
 
 // kms is a whole KMS in a home of its own, as `kmsctl up` starts it, with an InspIRCd as bus.
@@ -42,7 +40,7 @@ func startKMS(ctx context.Context, builds string) (*kms, error) {
 	}
 	k := &kms{builds: builds, home: home}
 	for _, address := range []*string{&k.http, &k.https, &k.irc} {
-		if *address, err = freeAddress(); err != nil {
+		if *address, _, err = freeport.Claim(); err != nil {
 			return nil, errors.Join(err, os.RemoveAll(home))
 		}
 	}
@@ -73,17 +71,6 @@ func (b *bench) inKMS(ctx context.Context, users int, families []channels, do fu
 		b.say("the control plane's last words:\n%s", words[max(0, len(words)-2000):])
 	}
 	return errors.Join(err, k.close())
-}
-
-// freeAddress takes a port below those that outgoing connections are given.
-func freeAddress() (string, error) {
-	for range 100 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(10000)))
-		if l, err := net.Listen("tcp", address); err == nil {
-			return address, l.Close()
-		}
-	}
-	return "", errors.New("cannot find a free port of 127.0.0.1")
 }
 
 func (k *kms) environ() []string {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kmsctl/kms/runtime/testkit/freeport"
 )
 
 //go:embed nchan.conf
@@ -58,7 +60,7 @@ func startNchan(ctx context.Context) (*peer, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.tcp, err = freeAddress(); err != nil {
+		if p.tcp, _, err = freeport.Claim(); err != nil {
 			return nil, err
 		}
 		text := strings.NewReplacer("{module}", nchanModule, "{user}", me.Username, "{workers}", strconv.Itoa(nchanWorkers),

@@ -48,8 +48,7 @@ func startMariaDB(t *testing.T) *mariadb {
 	init := filepath.Join(dir, "init.sql")
 	must(t, os.WriteFile(init, []byte("CREATE DATABASE IF NOT EXISTS kms CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;\n"+
 		"CREATE OR REPLACE USER 'kms'@'127.0.0.1' IDENTIFIED BY '"+mariadbPassword+"';\nGRANT ALL ON kms.* TO 'kms'@'127.0.0.1';\n"), 0o600))
-	var address string
-	must(t, freeAddresses(&address))
+	address := testkit.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(address)
 	m := &mariadb{
 		url: "mysql://kms:" + mariadbPassword + "@" + address + "/kms", addr: address, log: filepath.Join(dir, "server.log"),

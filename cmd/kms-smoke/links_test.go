@@ -29,7 +29,7 @@ func TestLinks_switchedUnderTraffic(t *testing.T) {
 	s := testStory(t, ctx, "up", options{ircd: "inspircd"})
 	dir := testkit.ShortDir(t)
 	addresses := startNetwork(t, ctx, s, dir)
-	dead := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
+	dead := testkit.FreeAddr(t)
 	chat, posts := startChatter(s.aki, s.ben), startCalls(s.game, lobby)
 	defer chat.stop()
 	defer posts.stop()
@@ -142,8 +142,8 @@ func forge(t *testing.T, s *story, lines int) {
 // startNetwork runs two servers on what `kmsctl irc config` writes.
 func startNetwork(t *testing.T, ctx context.Context, s *story, dir string) (addresses []string) {
 	t.Helper()
-	for range 2 { // below the ports that outgoing connections get
-		addresses = append(addresses, testkit.FreePair(t, 1000))
+	for range 2 {
+		addresses = append(addresses, testkit.FreeAddr(t, 1000))
 	}
 	_, err := s.must(ctx, nil, "irc", "config", "inspircd", "--dir", dir, "--log-dir", dir, "--servers", "irc1="+addresses[0]+",irc2="+addresses[1])
 	must(t, err)

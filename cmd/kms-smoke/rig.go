@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/kmsctl/kms/controlplane"
+	"github.com/kmsctl/kms/runtime/testkit/freeport"
 )
 
 // options say what a rig is made of. All paths are absolute.
@@ -27,10 +26,11 @@ type options struct {
 	env    []string  // more settings, as KMS_NAME=VALUE
 }
 
-// rig is a whole KMS of real parts in a home of its own, on ports that were free a moment ago.
+// rig is a whole KMS of real parts in a home of its own, on ports of its own.
 type rig struct {
 	options
-	http, https, irc string // host:port
+	http, https, irc string   // host:port
+	release          []func() // lets others have those
 	ownHome          bool
 	up               *daemon
 }
@@ -47,34 +47,14 @@ func newRig(o options) (*rig, error) {
 		}
 		r.home, r.ownHome = home, true
 	}
-	if err := freeAddresses(&r.http, &r.https, &r.irc); err != nil {
-		return nil, errors.Join(err, r.removeHome())
+	for _, address := range []*string{&r.http, &r.https, &r.irc} {
+		claimed, release, err := freeport.Claim()
+		if err != nil {
+			return nil, errors.Join(err, r.removeHome())
+		}
+		*address, r.release = claimed, append(r.release, release)
 	}
 	return r, nil
-}
-
-// freeAddresses takes ports below those that outgoing connections are given, so that nobody has one by accident a moment later. All are
-// held until each is another.
-func freeAddresses(addresses ...*string) error {
-	for _, address := range addresses {
-		l, err := listenAnywhere()
-		if err != nil {
-			return err
-		}
-		defer l.Close()
-		*address = l.Addr().String()
-	}
-	return nil
-}
-
-func listenAnywhere() (net.Listener, error) {
-	for range 100 {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(10000))))
-		if err == nil {
-			return l, nil
-		}
-	}
-	return nil, errors.New("cannot find a free port of 127.0.0.1")
 }
 
 // environ is how every kmsctl of the rig learns its settings: a store's password may not stand on a command line.
@@ -205,7 +185,11 @@ func (r *rig) close() error {
 	if err == nil && code != 0 {
 		err = fmt.Errorf("kmsctl up ended with %d", code)
 	}
-	return errors.Join(err, r.leftovers(), r.sweep(), r.removeHome())
+	err = errors.Join(err, r.leftovers(), r.sweep(), r.removeHome())
+	for _, release := range r.release {
+		release()
+	}
+	return err
 }
 
 func (r *rig) removeHome() error {

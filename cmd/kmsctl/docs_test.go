@@ -102,9 +102,9 @@ func play(t *testing.T, k *kms, told []*command) []output {
 	t.Helper()
 	var status controlplane.Status
 	k.read(t, &status, "status")
-	here := strings.NewReplacer("10.0.0.1:6667", testkit.FreePair(t, 1000), "10.0.0.2:6667", testkit.FreePair(t, 1000), "127.0.0.1:8080", k.addr, "127.0.0.1:8443", strings.TrimPrefix(status.HTTPS, "https://"),
+	here := strings.NewReplacer("10.0.0.1:6667", testkit.FreeAddr(t, 1000), "10.0.0.2:6667", testkit.FreeAddr(t, 1000), "127.0.0.1:8080", k.addr, "127.0.0.1:8443", strings.TrimPrefix(status.HTTPS, "https://"),
 		" bin/", " "+k.bin+"/", "/backup/", t.TempDir()+"/", "/srv/kms", filepath.Join(testkit.ShortDir(t), "h"),
-		"127.0.0.1:9080", freeAddr(t), "127.0.0.1:9443", freeAddr(t), "127.0.0.1:17000", freeAddr(t))
+		"127.0.0.1:9080", testkit.FreeAddr(t), "127.0.0.1:9443", testkit.FreeAddr(t), "127.0.0.1:17000", testkit.FreeAddr(t))
 	dir := t.TempDir()
 	var script strings.Builder
 	for i, c := range told {

@@ -38,11 +38,11 @@ func startKMS(t *testing.T) *kms {
 	}
 	testkit.Need(t, irc)
 	dir := testkit.ShortDir(t)
-	k := &kms{bin: filepath.Join(dir, "bin"), home: filepath.Join(dir, "home"), addr: freeAddr(t)}
+	k := &kms{bin: filepath.Join(dir, "bin"), home: filepath.Join(dir, "home"), addr: testkit.FreeAddr(t)}
 	for name, path := range map[string]string{"kmsctl": ".", "kms-1.0": "../../versions/v1_0", "kms-2.0": "../../versions/v2_0"} {
 		k.build(t, name, path)
 	}
-	up := exec.Command(filepath.Join(k.bin, "kmsctl"), "up", "--home", k.home, "--http", k.addr, "--https", freeAddr(t), "--irc-listen", freeAddr(t))
+	up := exec.Command(filepath.Join(k.bin, "kmsctl"), "up", "--home", k.home, "--http", k.addr, "--https", testkit.FreeAddr(t), "--irc-listen", testkit.FreeAddr(t))
 	var out safeBuffer
 	up.Stdout, up.Stderr = &out, &out
 	if err := up.Start(); err != nil {
@@ -112,11 +112,6 @@ func (k *kms) announce(t *testing.T, text string) {
 	if answer.StatusCode != http.StatusCreated {
 		t.Fatalf("posting a system message was answered %s", answer.Status)
 	}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 }
 
 // safeBuffer takes the output of a running program while the test reads it.

@@ -60,9 +60,8 @@ func newHost(t *testing.T, settings ...string) *host {
 	testkit.Need(t, "nginx")
 	testkit.Need(t, "inspircd")
 	dir := testkit.ShortDir(t)
-	address := func() string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
 	values := map[string]string{
-		"home": filepath.Join(dir, "h"), "http": address(), "https": address(), "irc.listen": address(), "irc.kind": "inspircd",
+		"home": filepath.Join(dir, "h"), "http": testkit.FreeAddr(t), "https": testkit.FreeAddr(t), "irc.listen": testkit.FreeAddr(t), "irc.kind": "inspircd",
 		"builds": builds, "warm": "1m",
 	}
 	for i := 0; i < len(settings); i += 2 {

@@ -347,7 +347,7 @@ type wire struct {
 }
 
 func newWire(t *testing.T, to string) *wire {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", testkit.FreeAddr(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,9 +83,8 @@ func newRigIn(t *testing.T, url string, wrap func(home string) []string) *rig {
 	testkit.Need(t, "nginx")
 	dir := testkit.ShortDir(t)
 	home := filepath.Join(dir, "h")
-	address := func() string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
-	r := &rig{t: t, home: home, http: address(), client: api.Dial(filepath.Join(home, "run", "kms.sock"))}
-	r.env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + dir, "KMS_HOME=" + home, "KMS_HTTP=" + r.http, "KMS_HTTPS=" + address(),
+	r := &rig{t: t, home: home, http: testkit.FreeAddr(t), client: api.Dial(filepath.Join(home, "run", "kms.sock"))}
+	r.env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + dir, "KMS_HOME=" + home, "KMS_HTTP=" + r.http, "KMS_HTTPS=" + testkit.FreeAddr(t),
 		"KMS_IRC_RUN=none", "KMS_WARM=1h", "KMS_NODE=" + filepath.Base(dir)}
 	if url == "" {
 		url = "sqlite:" + filepath.Join(home, "kms.db")

@@ -2,8 +2,6 @@ package irclink
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,22 +16,10 @@ import (
 
 func testNetwork(t *testing.T, kind string, servers int, files *TLS) Network {
 	n := Network{Kind: kind, Password: NewPassword(), LinkPassword: NewPassword(), LogDir: testkit.ShortDir(t), TLS: files, LinkOffset: 1000}
-	for len(n.Servers) < servers { // below the ports that outgoing connections get
-		port := 10000 + rand.IntN(20000)
-		if !isFree(port) || !isFree(port+n.LinkOffset) {
-			continue
-		}
-		n.Servers = append(n.Servers, NetworkServer{Name: fmt.Sprintf("irc%d", len(n.Servers)+1), Address: fmt.Sprintf("127.0.0.1:%d", port)})
+	for i := range servers {
+		n.Servers = append(n.Servers, NetworkServer{Name: fmt.Sprintf("irc%d", i+1), Address: testkit.FreeAddr(t, n.LinkOffset)})
 	}
 	return n
-}
-
-func isFree(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return false
-	}
-	return l.Close() == nil
 }
 
 // A process on each server of a network: whatever one publishes all others hear, also when the server goes to which all the

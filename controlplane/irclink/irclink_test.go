@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -80,8 +79,6 @@ func runServer(t *testing.T, kind string, text []byte, listen string) (kill func
 	return kill
 }
 
-func loopback(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
-
 func testLink(t *testing.T, kind, password string, servers ...string) bus.Link {
 	t.Helper()
 	l, err := NewLink("main", kind, servers)
@@ -102,7 +99,7 @@ func TestGeneratedServer_servesAsBus(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			o := ServerOptions{Name: "irc.kms.internal", Listen: loopback(t), Password: `a"b&c<d>#;\{}%$x` + "'"}
+			o := ServerOptions{Name: "irc.kms.internal", Listen: testkit.FreeAddr(t), Password: `a"b&c<d>#;\{}%$x` + "'"}
 			startServer(t, kind, o)
 			link := testLink(t, kind, o.Password, o.Listen)
 			report, err := Test(deadline(t, 15*time.Second), link)
@@ -124,7 +121,7 @@ func TestGeneratedServer_servesAsBus(t *testing.T) {
 
 func TestGeneratedServer_newPasswordsWork(t *testing.T) {
 	for _, kind := range kinds {
-		o := ServerOptions{Name: "irc.kms.internal", Listen: loopback(t), Password: NewPassword()}
+		o := ServerOptions{Name: "irc.kms.internal", Listen: testkit.FreeAddr(t), Password: NewPassword()}
 		startServer(t, kind, o)
 		link := testLink(t, kind, o.Password, o.Listen)
 		if _, err := Test(deadline(t, 15*time.Second), link); err != nil {
@@ -138,7 +135,7 @@ func TestGeneratedServer_newPasswordsWork(t *testing.T) {
 }
 
 func TestTest_findsLinesThatAreCut(t *testing.T) {
-	o := ServerOptions{Name: "irc.kms.internal", Listen: loopback(t)}
+	o := ServerOptions{Name: "irc.kms.internal", Listen: testkit.FreeAddr(t)}
 	startServer(t, bus.NgIRCd, o)
 	link := testLink(t, bus.NgIRCd, "", o.Listen)
 	link.MaxLine = 1024
@@ -152,7 +149,7 @@ func TestGeneratedServer_speaksTLS(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			ca, files := certificate(t)
-			o := ServerOptions{Name: "irc.kms.internal", Listen: loopback(t), Password: "secret", TLS: &files}
+			o := ServerOptions{Name: "irc.kms.internal", Listen: testkit.FreeAddr(t), Password: "secret", TLS: &files}
 			startServer(t, kind, o)
 			link := testLink(t, kind, o.Password, o.Listen)
 			link.TLS, link.TLSCA = true, ca

@@ -13,7 +13,7 @@ import (
 
 // Tail sees every channel of the link without anybody having joined, and whoever speaks without the key.
 func TestTail_seesAllAndStrangers(t *testing.T) {
-	o := ServerOptions{Name: "irc.kms.internal", Listen: loopback(t), Password: "secret"}
+	o := ServerOptions{Name: "irc.kms.internal", Listen: testkit.FreeAddr(t), Password: "secret"}
 	startServer(t, bus.NgIRCd, o)
 	link := testLink(t, bus.NgIRCd, o.Password, o.Listen)
 	speaker := bus.Open(bus.Config{Link: link, Nick: "speaker"})
@@ -51,7 +51,7 @@ func TestTail_seesAllAndStrangers(t *testing.T) {
 	if !errors.Is(err, enough) {
 		t.Errorf("not seen %v: %v", missing, err)
 	}
-	other.Servers = []string{loopback(t)}
+	other.Servers = []string{testkit.FreeAddr(t)}
 	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := Tail(short, other, nil); err == nil {

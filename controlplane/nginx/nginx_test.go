@@ -32,10 +32,10 @@ func startHost(t *testing.T, versions ...Version) *host {
 	t.Helper()
 	program := testkit.Need(t, "nginx")
 	run := testkit.ShortDir(t)
-	addr := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
+	addr := testkit.FreeAddr(t)
 	o := Options{
 		Program: program, Dir: filepath.Join(run, "nginx"), Run: run, AccessLog: filepath.Join(run, "logs", "access.log"),
-		HTTP: addr, HTTPS: fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)), Workers: 2, Connections: 512,
+		HTTP: addr, HTTPS: testkit.FreeAddr(t), Workers: 2, Connections: 512,
 	}
 	if os.Geteuid() == 0 {
 		o.User = "root"

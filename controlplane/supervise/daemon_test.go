@@ -127,10 +127,10 @@ func TestDaemon_cannotStart(t *testing.T) {
 // What the nginx in front needs: the workers of a master that was killed hold the port until they are asked to leave.
 func TestDaemon_nginxAfterItsMasterWasKilled(t *testing.T) {
 	nginx := testkit.Need(t, "nginx")
-	dir, port := testkit.ShortDir(t), testkit.FreePort(t)
+	dir, addr := testkit.ShortDir(t), testkit.FreeAddr(t)
 	conf := fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log stderr; worker_processes 2; events {}
 http { access_log off; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u;
-scgi_temp_path %[1]s/s; server { listen 127.0.0.1:%[2]d; return 200 up; } }`, dir, port)
+scgi_temp_path %[1]s/s; server { listen %[2]s; return 200 up; } }`, dir, addr)
 	if err := os.WriteFile(dir+"/nginx.conf", []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -141,14 +141,14 @@ scgi_temp_path %[1]s/s; server { listen 127.0.0.1:%[2]d; return 200 up; } }`, di
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { d.Kill() })
-		testkit.Eventually(t, 5*time.Second, "nginx listens", func() bool { return listens(port) && len(Descendants(d.Record().PID)) == 2 })
+		testkit.Eventually(t, 5*time.Second, "nginx listens", func() bool { return listens(addr) && len(Descendants(d.Record().PID)) == 2 })
 		return d
 	}
 	d := start()
 	unix.Kill(d.Record().PID, unix.SIGKILL)
 	expectExit(t, d.Exited())
 	left := Leftovers(d.Record())
-	if len(left) != 2 || !listens(port) {
+	if len(left) != 2 || !listens(addr) {
 		t.Fatalf("%d workers live on", len(left))
 	}
 	for _, r := range left {
@@ -156,17 +156,17 @@ scgi_temp_path %[1]s/s; server { listen 127.0.0.1:%[2]d; return 200 up; } }`, di
 			t.Error(err)
 		}
 	}
-	testkit.Eventually(t, 5*time.Second, "the port is free", func() bool { return !listens(port) })
+	testkit.Eventually(t, 5*time.Second, "the port is free", func() bool { return !listens(addr) })
 	if err := start().Stop(t.Context(), unix.SIGQUIT, 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if listens(port) {
+	if listens(addr) {
 		t.Error("nginx is still there")
 	}
 }
 
-func listens(port int) bool {
-	c, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+func listens(addr string) bool {
+	c, err := net.Dial("tcp4", addr)
 	if err != nil {
 		return false
 	}

@@ -300,7 +300,7 @@ func TestRequest_suspendedTenantAndRevokedKey(t *testing.T) {
 
 // away serves w's tenants with a database that cannot be reached behind the key check.
 func away(t *testing.T, w *world) *apitest.API {
-	gone := openStore(t, fmt.Sprintf("mysql://kms:secret-password@127.0.0.1:%d/kms", testkit.FreePort(t)))
+	gone := openStore(t, "mysql://kms:secret-password@"+testkit.FreeAddr(t)+"/kms")
 	return apitest.StartWith(t, w.store, func(svc *chat.Service, log *slog.Logger) http.Handler {
 		return api.Handler(svc, gone, "2.0", log)
 	})

@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -79,7 +78,7 @@ func TestBus_noticesFrozenServer(t *testing.T) {
 func TestBus_goesToNextServer(t *testing.T) {
 	t.Parallel()
 	closed, refusing, good := "", testkit.StartIRC(t, NgIRCd), testkit.StartIRC(t, NgIRCd)
-	closed = fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
+	closed = testkit.FreeAddr(t)
 	link := testLink(good) // its password is not refusing's
 	link.Servers = []string{closed, refusing.Addr, good.Addr}
 	a := upPeer(t, link, "ua-a")

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,9 +32,10 @@ func StartIRC(t testing.TB, kind string, edits ...string) *IRCServer {
 	t.Helper()
 	program := Need(t, kind)
 	dir := ShortDir(t)
-	port := FreePort(t)
+	addr := FreeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
 	s := &IRCServer{
-		Kind: kind, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Password: "p" + randomHex(),
+		Kind: kind, Addr: addr, Password: "p" + randomHex(),
 		t: t, log: filepath.Join(dir, "server.log"),
 	}
 	conf := filepath.Join(dir, kind+".conf")
@@ -47,11 +47,11 @@ func StartIRC(t testing.TB, kind string, edits ...string) *IRCServer {
 		if os.Getuid() == 0 {
 			s.argv = append(s.argv, "--runasroot")
 		}
-		text = strings.NewReplacer("PORT", strconv.Itoa(port), "PASSWORD", s.Password, "LOG", filepath.Join(dir, "irc.log")).Replace(inspircdConf)
+		text = strings.NewReplacer("PORT", port, "PASSWORD", s.Password, "LOG", filepath.Join(dir, "irc.log")).Replace(inspircdConf)
 	case "ngircd":
 		s.MaxLine = 512
 		s.argv = []string{program, "--nodaemon", "--config", conf}
-		text = strings.NewReplacer("PORT", strconv.Itoa(port), "PASSWORD", s.Password).Replace(ngircdConf)
+		text = strings.NewReplacer("PORT", port, "PASSWORD", s.Password).Replace(ngircdConf)
 	default:
 		t.Fatalf("no IRC server of kind %q", kind)
 	}

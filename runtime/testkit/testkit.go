@@ -1,17 +1,16 @@
-// Package testkit gives tests the outside programs they need: an IRC server, a MySQL database, a free port, a short directory.
+// Package testkit gives tests the outside programs they need: an IRC server, a MySQL database, an address of their own, a short directory.
 // What is missing on this machine skips the test with a plain reason, and fails it when KMS_TEST_REQUIRE=1, so that `make test`
-// cannot pass with something left out. Only tests import it, and it imports no other package of KMS.
+// cannot pass with something left out. Only tests import it, and it imports no package of KMS but freeport.
 package testkit
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/kmsctl/kms/runtime/testkit/freeport"
 )
 
 // Need returns the absolute path of program, also when it sits in a directory for system programs that PATH leaves out.
@@ -55,36 +54,15 @@ func ShortDir(t testing.TB) string {
 	return dir
 }
 
-// FreePort returns a TCP port of 127.0.0.1 that nobody listened on a moment ago.
-func FreePort(t testing.TB) int {
+// FreeAddr returns an address of 127.0.0.1 that is nobody else's until the test ends, as are the ports that many above it.
+func FreeAddr(t testing.TB, above ...int) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	address, release, err := freeport.Claim(above...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// FreePair returns an address of 127.0.0.1 that nobody listened on a moment ago, nor on the port that far above. It is below the
-// ports that outgoing connections get.
-func FreePair(t testing.TB, offset int) string {
-	t.Helper()
-	for range 1000 {
-		port := 10000 + rand.IntN(20000)
-		a, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		b, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port+offset))
-		a.Close()
-		if err == nil {
-			b.Close()
-			return a.Addr().String()
-		}
-	}
-	t.Fatal("no two free ports")
-	return ""
+	t.Cleanup(release)
+	return address
 }
 
 // Eventually waits until cond holds and fails the test when it does not within the given time. cond runs on the test's goroutine.
