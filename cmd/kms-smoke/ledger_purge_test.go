@@ -51,13 +51,14 @@ func (c *chaos) purge(ctx context.Context, channel string) error {
 	return ctx.Err()
 }
 
-// age writes down what is to go, before it can, and returns the last seq of it; 0: nothing.
+// age writes down what is to go, before it can, and returns the last seq of it; 0: nothing. The newest message stays, so that the purge
+// has to stop before one.
 func (c *chaos) age(ctx context.Context, st *store.Store, channel string) (int64, error) {
 	rows, err := readChannel(ctx, st, channel)
 	if err != nil {
 		return 0, err
 	}
-	n := c.book.settled(rows, time.Now().Add(-c.agedAfter))
+	n := c.book.settled(rows[:max(0, len(rows)-1)], time.Now().Add(-c.agedAfter))
 	if n == 0 || rows[n-1].seq <= c.sleeper.at(channel) {
 		return 0, fmt.Errorf("%d of %d rows are settled, and the sleeper is at %d", n, len(rows), c.sleeper.at(channel))
 	}
