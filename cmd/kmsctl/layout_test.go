@@ -24,7 +24,7 @@ func TestLayout_imports(t *testing.T) {
 }
 
 // shared is what the control plane and the CLI may use of runtime: what describes the shared world, nothing that serves chat.
-var shared = []string{"plugin", "plugin/pb", "store", "chatlog", "ngword", "ngword/ngeval", "bus", "names", "auth", "envelope", "testkit"}
+var shared = []string{"plugin", "plugin/pb", "store", "chatlog", "ngword", "ngword/ngeval", "bus", "names", "auth", "envelope", "testkit", "testkit/freeport"}
 
 func forbidden(pkg, imported string) string {
 	from, _, _ := strings.Cut(pkg, "/")
