@@ -121,6 +121,18 @@ func TestBus_rejoinsAfterKick(t *testing.T) {
 	})
 }
 
+// Only who leaves the control channel has gone: the others are those of any users of the same server.
+func TestBus_whoIsKickedHasGone(t *testing.T) {
+	t.Parallel()
+	s, p := startFake(t, &Link{Kind: InspIRCd})
+	s.send(":s 353 ua-a = #elsewhere :stranger", ":s 353 ua-a = #kms :ua-a @ua-b +ua-c",
+		":op!o@h KICK #kms.1 ua-b :from that one", ":op!o@h KICK #kms ua-c :from here")
+	testkit.Eventually(t, 5*time.Second, "who is kicked has gone", func() bool { return p.happened("gone ua-c") == 1 })
+	if p.happened("here ua-b") != 1 || p.happened("gone ua-b") != 0 || p.happened("here stranger") != 0 || p.happened("here ua-a") != 0 {
+		t.Errorf("told %q", p.events)
+	}
+}
+
 func TestBus_waitsAtBarriers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

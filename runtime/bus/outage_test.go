@@ -225,7 +225,12 @@ func TestBus_withoutLinkStaysDown(t *testing.T) { // alone: it counts goroutines
 	if _, err := a.Ping(t.Context()); err != ErrDown {
 		t.Errorf("Ping: %v", err)
 	}
+	if room := a.Room("demo", "lobby"); room != 0 {
+		t.Errorf("room for %d bytes", room)
+	}
 	a.Reload([]Link{testLink(s)})
 	testkit.Eventually(t, 5*time.Second, "up after a link was added", a.Up)
+	a.Reload(nil)
+	testkit.Eventually(t, 5*time.Second, "down after all links were removed", func() bool { return !a.Up() && a.Stats().Link == "" })
 	a.Close()
 }

@@ -168,6 +168,21 @@ func TestBus_longEnvelopes(t *testing.T) {
 	})
 }
 
+// What is in no log and longer than any receiver takes is not sent, and counted.
+func TestBus_tooLongForParts(t *testing.T) {
+	t.Parallel()
+	s := testkit.StartIRC(t, InspIRCd)
+	a, b := upPeer(t, testLink(s), "ua-a"), upPeer(t, testLink(s), "ua-b")
+	b.Join("demo", "lobby")
+	b.settled(t)
+	a.Publish(say("lobby", 0, strings.Repeat("x", envelope.MaxBytes)))
+	a.Publish(say("lobby", 0, "short"))
+	testkit.Eventually(t, 10*time.Second, "the next one arrives", func() bool { return b.count() == 1 })
+	if st := a.Stats(); st.Dropped != 1 || st.Fragments != 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
 // Lines are packed to the last byte that arrives: one more and the server would cut it.
 func TestBus_fillsLinesExactly(t *testing.T) {
 	t.Parallel()
