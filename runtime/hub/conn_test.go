@@ -169,6 +169,20 @@ func TestClose_sendsWhatWaitsThenItsFrame(t *testing.T) {
 	<-c.conn.Done()
 }
 
+// A client answers a close with one of its own: it is the server that closed all the same.
+func TestClose_isTheServersThoughTheClientAnswers(t *testing.T) {
+	h := testHub(t, Options{})
+	path, conns := testServerWithoutReader(t, h, UpgradeOptions{})
+	c := connectTo(t, path, conns)
+	c.conn.Close(CloseForbidden, "kicked")
+	c.expectClose(CloseForbidden) // which answers
+	_, err := c.conn.Read()
+	var ce *CloseError
+	if !errors.As(err, &ce) || ce.Peer || ce.Code != CloseForbidden || ce.Reason != "kicked" {
+		t.Errorf("Read: %v", err)
+	}
+}
+
 func TestClose_cutsAClientThatDoesNotAnswer(t *testing.T) {
 	h := testHub(t, Options{CloseTimeout: 50 * time.Millisecond})
 	c := connect(t, h)

@@ -114,9 +114,6 @@ func (f *flight) wait(ctx context.Context) (Head, error) {
 
 // load begins the room at the log's head. What came before that was known is put in its place now. The room is locked.
 func (r *room) load(f *flight) {
-	if r.loaded {
-		return
-	}
 	r.loaded = true
 	r.epoch, r.first = f.head.Epoch, max(f.head.First, 1)
 	r.head, r.sent = f.head.Seq, f.head.Seq

@@ -155,6 +155,27 @@ func TestDeliver_lostLineIsReadOnceAfterTheWait(t *testing.T) {
 	})
 }
 
+func TestDeliver_lossBehindALateLineIsReadToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(0)
+		h := New(Options{Codec: lineCodec{}, Log: log})
+		defer h.Close()
+		rec := record(t, h, "bert")
+		for range 5 {
+			log.add()
+		}
+		h.Deliver(say(1))
+		h.Deliver(say(3))
+		h.Deliver(say(5)) // 4 is lost
+		time.Sleep(90 * time.Millisecond)
+		h.Deliver(say(2)) // and this one late
+		time.Sleep(120 * time.Millisecond)
+		if got := rec.got(); !slices.Equal(got, says(1, 5)) {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 func TestHeads_lostLastLineIsHealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newFakeLog(10)
@@ -279,6 +300,9 @@ func TestDeliver_presenceAndUnloggedPassStraight(t *testing.T) {
 		time.Sleep(time.Second)
 		if got := rec.got(); !slices.Equal(got, []string{"0 join anna "}) {
 			t.Errorf("got %q", got)
+		}
+		if n := h.Stats().Dropped; n != 1 {
+			t.Errorf("%d dropped, want the one of an unknown kind", n)
 		}
 
 		c, frames := pipe(t, h)
@@ -519,6 +543,32 @@ func TestDeliver_boundsWhatWaitsForWorkers(t *testing.T) {
 		defer r.mu.Unlock()
 		if len(r.held) != 0 || len(r.queue) != 0 {
 			t.Errorf("%d messages still held, %d queued", len(r.held), len(r.queue))
+		}
+	})
+}
+
+// What is in no log is dropped, and counted, when the workers do not follow.
+func TestDeliver_boundsUnloggedThatWaitForWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		codec := gatedCodec{make(chan struct{})}
+		h := New(Options{Codec: codec, Log: newFakeLog(0)})
+		defer h.Close()
+		c, frames := pipe(t, h)
+		rec := new(recorder)
+		go rec.follow(frames)
+		err := h.Subscribe(context.Background(), c, "bert", Channel{PK: 8, Tenant: "demo", ID: "fast", History: "none"}, nil, func(Joined) []byte { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		const n = 3 * maxQueue
+		for range n {
+			h.Deliver(&envelope.Envelope{Kind: envelope.Say, Tenant: "demo", Channel: "fast", User: "anna", Text: "hi"})
+		}
+		close(codec.gate)
+		time.Sleep(10 * time.Second)
+		got, dropped := len(rec.got()), int(h.Stats().Dropped)
+		if got < maxQueue || got > 2*maxQueue || got+dropped != n {
+			t.Errorf("%d delivered and %d dropped of %d, with room for %d", got, dropped, n, maxQueue)
 		}
 	})
 }
