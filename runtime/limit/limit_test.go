@@ -98,6 +98,53 @@ func TestParking_handsTheSlotOnWhenAWaiterGivesUp(t *testing.T) {
 	})
 }
 
+// Whoever stops waiting takes nobody along.
+func TestParking_servesTheRestOfATenantWhenOneGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewParking(1, 10)
+		leave, err := p.Enter(t.Context(), "demo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := make(chan error, 1)
+		go func() {
+			_, err := p.Enter(ctx, "demo")
+			gone <- err
+		}()
+		synctest.Wait()
+		ran := make(chan string, 1)
+		enter(p, "demo", "the rest", ran)
+		cancel()
+		if err := <-gone; err == nil {
+			t.Error("admitted after it gave up")
+		}
+		leave()
+		synctest.Wait()
+		if len(ran) != 1 {
+			t.Error("nobody serves the rest")
+		}
+	})
+}
+
+// A slot that is handed to a waiter in the moment in which it stops waiting is free again.
+func TestParking_losesNoSlotToOneWhoGivesUp(t *testing.T) {
+	p := NewParking(1, 10)
+	leave, err := p.Enter(t.Context(), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &waiter{ready: make(chan bool, 1)}
+	p.mu.Lock()
+	p.parkLocked("demo", w)
+	p.mu.Unlock()
+	leave()
+	p.giveUp("demo", w)
+	if running, waiting := p.Waiting(); running != 0 || waiting != 0 {
+		t.Errorf("%d run and %d wait", running, waiting)
+	}
+}
+
 func TestRates_refusesOverTheBurstAndSaysWhenToComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, rate := NewRates[string](100), Rate{PerSecond: 10, Burst: 3}
@@ -182,4 +229,21 @@ func TestRates_staysBounded(t *testing.T) {
 	if n := len(r.buckets); n > 64 {
 		t.Fatalf("%d buckets, want at most 64", n)
 	}
+}
+
+// Whoever sends keeps its bucket as long as there are others that are full.
+func TestRates_forgetsFullBucketsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRates[int](64)
+		for i := 1; i < 64; i++ {
+			r.Take(i, Rate{PerSecond: 1, Burst: 1})
+		}
+		time.Sleep(time.Minute)
+		slow := Rate{PerSecond: 0.001, Burst: 1}
+		r.Take(0, slow)
+		r.Take(100, slow) // no room for this one
+		if _, ok := r.Take(0, slow); ok {
+			t.Error("who sends too much begins anew")
+		}
+	})
 }
