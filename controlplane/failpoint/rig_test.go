@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -200,8 +201,16 @@ func (r *rig) close() {
 		r.host.Close()
 	}
 	for _, pid := range r.processes("") {
+		syscall.Kill(-pid, syscall.SIGKILL) // each leads a group: of nginx's workers nothing tells whose they are
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
+	testkit.Eventually(r.t, 5*time.Second, "nobody is left at "+r.http, func() bool {
+		c, err := net.Dial("tcp", r.http)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
 }
 
 // processes are the living processes that have to do with the home: instances and what runs beside them by their environment,
