@@ -11,10 +11,10 @@ import (
 )
 
 // Ports are below those that outgoing connections are given (net.ipv4.ip_local_port_range begins at 32768), or one of these would
-// have ours now and then, and below those that .ci/with-mariadb tries.
+// have ours now and then, and 1,000 below those that .ci/with-mariadb tries, for the ports above an address.
 const (
 	lowest = 10000
-	count  = 10000
+	count  = 9000
 )
 
 // Claim returns an address of 127.0.0.1 that nobody listens on and that no other caller gets, in this process or another, until
